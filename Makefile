@@ -1,0 +1,52 @@
+# Each target does its own set-up: Python 3.11 or later and make are all that a machine needs.
+PYTHON ?= python3
+# cpu or auto: torch from PyTorch's own index instead of the registry's CUDA build (smaller; see README)
+TORCH_BACKEND ?=
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --python $(BIN)/python
+RUN_DIR ?= runs/demo
+
+.PHONY: setup demo test lab lint clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name a newer one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "installing into .venv (once; on Linux some 6 GB, most of it torch for CUDA)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+ifeq ($(TORCH_BACKEND),)
+	$(UV) --quiet --requirement requirements.lock
+else
+	$(UV) --quiet --torch-backend=$(TORCH_BACKEND) --requirement pyproject.toml --extra test
+endif
+	$(UV) --quiet --no-deps --editable .
+	@$(BIN)/python -c 'import torch, torchvision.ops' || \
+	  { echo "error: torch and torchvision do not fit together; remove .venv and run make setup again" >&2; exit 1; }
+	@$(BIN)/python -c 'import torch, torchvision; print("torch", torch.__version__, "and torchvision", torchvision.__version__, "import together")'
+	@touch $@
+
+demo: setup
+	$(BIN)/mlworkbench notebooks --out $(RUN_DIR)/notebooks --only 01,02,03,04 -p run_dir $(RUN_DIR)
+	@echo
+	$(BIN)/mlworkbench evaluate $(RUN_DIR)
+	@echo "the executed notebooks and their HTML lie in $(RUN_DIR)/notebooks/"
+
+test: setup
+	$(BIN)/python -m pytest
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+requirements.lock: pyproject.toml
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header pyproject.toml --output-file $@
+
+clean:
+	rm -rf .venv build *.egg-info

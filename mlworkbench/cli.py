@@ -1,0 +1,265 @@
+"""The command line: arguments in, exit status out. Heavy imports wait for the command that needs them."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .exceptions import LabelFaults, WorkbenchError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit status: 0 done, 1 failed on the way, 2 refused, 130 interrupted."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
+    try:
+        return args.command(args) or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except WorkbenchError as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except Exception as error:
+        if args.debug:
+            raise
+        what = str(error).splitlines()[0] if str(error) else ""
+        print(f"error: {type(error).__name__}: {what} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlworkbench",
+        description="Multi-label image classification with Ultralytics YOLO networks.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(command=run)
+        return sub
+
+    def labelled(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("labels", metavar="LABELS", help='CSV with rows such as a.jpg,"[0, 1, 1, 0]"')
+        sub.add_argument("--root", metavar="DIR", help="where image paths start (default: the folder of LABELS)")
+        sub.add_argument("--classes", metavar="FILE", help="class names, one a line (default: classes.txt beside it)")
+        sub.add_argument("--splits", metavar="FILE", help="CSV image_path,split (default: its own splits, or 70/15/15)")
+        sub.add_argument(
+            "--max-quarantine", type=float, default=0.2, metavar="F", help="share of bad images allowed (0.2)"
+        )
+
+    sub = command("demo-data", _demo_data, "make the built-in data set: digits on photographs, ten labels")
+    sub.add_argument("dir", metavar="DIR")
+    sub.add_argument("--images", type=int, default=3000, metavar="N", help="how many (3000)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N")
+    sub.add_argument("--label-noise", type=float, default=0.0, metavar="F", help="share of labels to flip (0)")
+
+    sub = command("check", _check, "check a labels file and every image it names")
+    labelled(sub)
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
+
+    sub = command("train", _train, "train a network")
+    labelled(sub)
+    sub.add_argument("--run", required=True, metavar="RUN", help="folder to write")
+    sub.add_argument(
+        "--model", default="yolov8n-cls.yaml", metavar="NAME.yaml|NAME.pt",
+        help="architecture with random weights, or a checkpoint (yolov8n-cls.yaml)",
+    )  # fmt: skip
+    sub.add_argument("--route", choices=("loop",), help="how to train (loop)")
+    sub.add_argument("--epochs", type=int, metavar="N", help="(15)")
+    sub.add_argument("--batch", type=int, dest="batch_size", metavar="N", help="images a step (32)")
+    sub.add_argument("--imgsz", type=int, dest="image_size", metavar="N", help="side in pixels (224)")
+    sub.add_argument("--lr", type=float, dest="learning_rate", metavar="X", help="peak rate (from the weights)")
+    sub.add_argument("--flip", action="store_true", default=None, help="mirror images at random (not for text)")
+    sub.add_argument("--seed", type=int, metavar="N", help="(0)")
+    sub.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="(auto: the fastest, as measured)")
+    sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
+    sub.add_argument("--workers", type=int, metavar="N", help="decoding processes where the cache is too small (2)")
+    sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
+
+    sub = command("tune", _tune, "choose a threshold for each class on the validation split")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--objective", default="f1", choices=("f1",), help="(f1)")
+
+    sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
+
+    sub = command("predict", _predict, "predict images")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("source", metavar="SOURCE", help="image, folder, glob or labels file")
+    sub.add_argument("--out", required=True, type=Path, metavar="FILE.csv|FILE.parquet")
+
+    sub = command("errors", _errors, "rank labels by how little the model believes them")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
+    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
+
+    sub = command("notebooks", _notebooks, "run the ordered notebooks")
+    sub.add_argument("--out", required=True, type=Path, metavar="DIR")
+    sub.add_argument("--only", default="", metavar="01,02", help="numbers of notebooks (all)")
+    sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    return parser
+
+
+def _demo_data(args: argparse.Namespace) -> None:
+    from .demo import make_demo
+    from .workflow import progress_bar
+
+    with progress_bar(args.images, "making images") as bar:
+        labels = make_demo(args.dir, args.images, args.seed, args.label_noise, bar.update)
+    print(f"{args.images:,} images and 3 to be found: {labels}")
+
+
+def _read(args: argparse.Namespace) -> Any:
+    from .labels import read_labels
+
+    return read_labels(args.labels, args.root, args.classes, args.splits)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from .run import write_json
+    from .workflow import prepare
+
+    found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
+    try:
+        table = _read(args)
+        found |= {"rows": len(table), "class_names": table.class_names}
+        prepared = prepare(table, args.seed, args.max_quarantine)
+    except LabelFaults as error:
+        found["faults"] = [{"line": line, "message": message} for line, message in error.faults]
+        raise
+    else:
+        found["quarantine"] = prepared.quarantine.to_dict("records")
+        found["warnings"] = [{"kind": kind, "message": message} for kind, message in prepared.warnings]
+        found["splits"] = prepared.split_sizes
+    finally:
+        if args.json is not None:
+            write_json(args.json, found)
+    print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(table.class_names)}")
+    print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
+    for row in found["quarantine"]:
+        print(f"set aside  {table.source}:{row['line']}: {row['image_path']}: {row['reason']}")
+    for kind, message in prepared.warnings:
+        print(f"{kind}  {message}")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .workflow import fit
+
+    names = (
+        "model",
+        "route",
+        "epochs",
+        "batch_size",
+        "image_size",
+        "learning_rate",
+        "flip",
+        "seed",
+        "precision",
+        "device",
+    )
+    given = {name: value for name in (*names, "workers") if (value := getattr(args, name)) is not None}
+    run = fit(_read(args), args.run, args.overwrite, args.max_quarantine, _print_epoch, **given)
+    best = run.best_epoch
+    print(f"{run.folder}: {run.status}, best validation mAP {best['val_map']:.4f} in epoch {best['epoch']:.0f}")
+    return 130 if run.status == "interrupted" else 0
+
+
+def _print_epoch(row: dict[str, float]) -> None:
+    print(
+        f"epoch {row['epoch']:3}  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
+        f"val mAP {row['val_map']:.4f}  {row['seconds']:.1f} s",
+        flush=True,
+    )
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from .thresholds import tune_thresholds
+    from .workflow import Run
+
+    run = Run(args.run)
+    thresholds = tune_thresholds(run.predictions("val"), args.objective)
+    file = run.save_thresholds(thresholds)
+    for name, row in thresholds.to_dict()["classes"].items():
+        met = "" if row["met"] else "  no positive to tune on"
+        print(f"{name:<24} {row['threshold']:.4f}  ({row['positives']} positives){met}")
+    print(f"saved to {file}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .run import write_json
+    from .workflow import Run
+
+    scores = Run(args.run).evaluate(args.split)
+    if args.json is not None:
+        write_json(args.json, scores)
+
+    def shown(value: float) -> str:
+        return "–" if value != value else f"{value:.4f}"
+
+    print(f"{'class':<24} {'AP':>7} {'prec.':>7} {'recall':>7} {'F1':>7} {'support':>8} {'threshold':>10}")
+    for name, row in scores["classes"].items():
+        cells = " ".join(f"{shown(row[key]):>7}" for key in ("ap", "precision", "recall", "f1"))
+        print(f"{name:<24} {cells} {row['support']:>8,} {row['threshold']:>10.4f}")
+    low, high = scores["intervals"]["map"]["low"], scores["intervals"]["map"]["high"]
+    undefined = f", {scores['undefined']} classes undefined" if scores["undefined"] else ""
+    print(f"{args.split} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
+    print(
+        f"F1 macro {shown(scores['f1_macro'])}, micro {shown(scores['f1_micro'])}, "
+        f"samples {shown(scores['f1_samples'])}; whole set right {shown(scores['exact_match'])}"
+    )
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from .run import write_whole
+    from .workflow import Run, predict
+
+    if args.out.suffix not in (".csv", ".parquet"):
+        raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
+    frame, bad = predict(Run(args.run), args.source)
+    for path, reason in bad:
+        print(f"set aside  {path}: {reason}", file=sys.stderr)
+    write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
+    print(f"{len(frame):,} images: {args.out}")
+
+
+def _errors(args: argparse.Namespace) -> None:
+    from .errors import suspects
+    from .run import write_whole
+    from .workflow import Run
+
+    if args.split == "train":
+        print("the model was trained on these labels: it believes wrong ones too", file=sys.stderr)
+    ranked = suspects(Run(args.run).predictions(args.split))
+    if args.out is None:
+        print(ranked.head(20).to_string(index=False))
+    else:
+        write_whole(args.out, _csv(ranked))
+        print(f"{len(ranked):,} labels, the most suspect first: {args.out}")
+
+
+def _csv(frame: Any) -> bytes:
+    """A CSV meant for spreadsheets: no path or class name in a cell begins a formula."""
+    from .labels import spreadsheet_path, spreadsheet_text
+
+    safe = frame.assign(image_path=frame.image_path.map(spreadsheet_path))
+    if "class" in frame:
+        safe = safe.assign(**{"class": frame["class"].map(spreadsheet_text)})
+    return safe.to_csv(index=False).encode()
+
+
+def _notebooks(args: argparse.Namespace) -> None:
+    from .notebooks import run_notebooks
+
+    run_notebooks(args.out, [n for n in args.only.split(",") if n], dict(args.p))

@@ -1,0 +1,199 @@
+"""The only way into Ultralytics: a classification network with C outputs that returns raw logits."""
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from .exceptions import WorkbenchError
+
+ALTERNATIVES = "give the path of a .pt that is there, or start from random weights with a .yaml (yolov8n-cls.yaml)"
+
+
+class YOLOClassifier(nn.Module):
+    """An Ultralytics classification network for independent labels.
+
+    Images [B, 3, H, W] in 0..1 (no further normalisation) to raw logits [B, C], in train and eval mode alike.
+
+    Attributes
+    ----------
+    net : the Ultralytics `ClassificationModel`, every parameter trainable
+    class_names : list of C str
+    architecture : the mapping that the network was built from, plain values only
+    trained : whether the weights below the last layer came from a checkpoint
+    """
+
+    def __init__(self, net: nn.Module, class_names: Sequence[str], trained: bool):
+        super().__init__()
+        self.net, self.class_names, self.trained = net, list(class_names), trained
+        net.names = dict(enumerate(self.class_names))  # type: ignore[assignment]
+        net.requires_grad_(True)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return self.net.yaml  # type: ignore[return-value]
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer: 1280 pooled features to C logits."""
+        return self.net.model[-1].linear  # type: ignore[index, union-attr]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out = self.net(images)
+        # Ultralytics' head returns logits in training and (softmax, logits) in evaluation.
+        return out if isinstance(out, torch.Tensor) else out[1]
+
+
+def build_model(model: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> YOLOClassifier:
+    """Build a network for these classes.
+
+    Parameters
+    ----------
+    model : `NAME.yaml` (one of Ultralytics' classification architectures or a file of yours; random weights),
+        `NAME.pt` (a checkpoint; everything but its last layer is kept, and all of it trains), or the architecture's
+        mapping as `run.json` keeps it
+
+    Raises
+    ------
+    WorkbenchError : not found, damaged, or no classification network
+
+    >>> build_model("yolov8n-cls.yaml", ["cat", "dog"])(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 2])
+    """
+    if isinstance(model, Mapping):
+        return YOLOClassifier(_from_mapping(dict(model), len(class_names), "the architecture"), class_names, False)
+    suffix = Path(model).suffix
+    if suffix in (".yaml", ".yml"):
+        return YOLOClassifier(_from_mapping(_read_yaml(str(model)), len(class_names), model), class_names, False)
+    if suffix == ".pt":
+        return YOLOClassifier(_from_checkpoint(Path(model), len(class_names)), class_names, True)
+    raise WorkbenchError(f"model {str(model)!r}: expected NAME.yaml or NAME.pt; {ALTERNATIVES}")
+
+
+def save_weights(model: YOLOClassifier) -> bytes:
+    """The network's weights as safetensors, under Ultralytics' own names."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
+    return safetensors.torch.save(tensors)
+
+
+def load_weights(model: YOLOClassifier, file: Path) -> YOLOClassifier:
+    """Put the weights of a checkpoint of ours into `model`, which must fit exactly.
+
+    Raises
+    ------
+    WorkbenchError : missing, damaged, of another network, or with values that are not finite
+    """
+    try:
+        state = safetensors.torch.load_file(file)
+    except FileNotFoundError:
+        raise WorkbenchError(f"{file} does not exist; did the training end before its first epoch?") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise WorkbenchError(f"{file} is no readable safetensors file: {error}") from None
+    _refuse_not_finite(state, file)
+    try:
+        model.net.load_state_dict(state)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WorkbenchError(f"{file} does not fit the architecture in run.json: {detail}") from None
+    return model
+
+
+def _refuse_not_finite(state: Mapping[str, torch.Tensor], file: Path) -> None:
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WorkbenchError(f"{file}: the weights {name} hold NaN or infinite values")
+
+
+@contextmanager
+def _ultralytics() -> Iterator[None]:
+    """Import and use Ultralytics without its notices, installs, or unpickling of unknown classes."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+    os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    with _ultralytics():
+        from ultralytics.nn.tasks import yaml_model_load
+
+        try:
+            mapping = yaml_model_load(name)
+        except Exception as error:  # a YAML parser's own errors among them
+            if isinstance(error, FileNotFoundError):
+                raise WorkbenchError(f"model {name!r} not found; {ALTERNATIVES}") from None
+            raise WorkbenchError(f"model {name!r} is no readable YAML: {str(error).splitlines()[0]}") from None
+    mapping["yaml_file"] = Path(name).name  # a name, not a place on somebody's machine
+    return mapping
+
+
+def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Module:
+    """A network from an architecture's mapping, its `nc` set to the number of classes."""
+    if not all(isinstance(mapping.get(part), list) for part in ("backbone", "head")):
+        raise WorkbenchError(f"{what} has no backbone and head; is it a model's YAML?")
+    activation = mapping.get("activation")
+    if activation and not re.fullmatch(r"(torch\.)?nn\.\w+\([\w=., ]*\)", str(activation)):
+        raise WorkbenchError(f"{what}: activation {activation!r}; expected a torch layer such as nn.ReLU()")
+    with _ultralytics():
+        from ultralytics.nn.modules import Classify
+        from ultralytics.nn.tasks import ClassificationModel
+
+        try:
+            net = ClassificationModel(deepcopy({**mapping, "nc": classes}), verbose=False)
+        except Exception as error:  # whatever a malformed mapping runs into inside the parser
+            raise WorkbenchError(f"{what} does not build a network: {type(error).__name__}: {error}") from None
+        if not isinstance(net.model[-1], Classify):
+            head = type(net.model[-1]).__name__
+            raise WorkbenchError(f"{what} is no classification network (its last layer is {head}); {ALTERNATIVES}")
+    # The prior of a label is far below one half: starting there spares the first epochs.
+    nn.init.constant_(net.model[-1].linear.bias, math.log(0.1 / 0.9))
+    return net
+
+
+def _from_checkpoint(file: Path, classes: int) -> nn.Module:
+    """A new network with every weight of the checkpoint but the last layer's."""
+    with _ultralytics():
+        from ultralytics.nn.tasks import ClassificationModel, torch_safe_load
+        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+        if not file.is_file() and file.name not in GITHUB_ASSETS_NAMES:
+            raise WorkbenchError(f"model {str(file)!r} not found; {ALTERNATIVES}")
+        try:
+            checkpoint, _ = torch_safe_load(str(file), safe_only=True)  # downloads a published one that is not here
+            old = checkpoint.get("ema") or checkpoint.get("model")
+        except Exception as error:  # whatever damaged or hostile bytes run into
+            if not file.is_file():
+                raise WorkbenchError(f"model {str(file)!r} is not here and cannot be fetched; {ALTERNATIVES}") from None
+            reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
+            raise WorkbenchError(f"model {str(file)!r} is damaged or no Ultralytics checkpoint: {reason}") from None
+        if not isinstance(old, ClassificationModel) or not isinstance(getattr(old, "yaml", None), dict):
+            raise WorkbenchError(f"model {str(file)!r} is no classification network; {ALTERNATIVES}")
+    state = {name: tensor.float() for name, tensor in old.state_dict().items()}
+    _refuse_not_finite(state, file)
+    net = _from_mapping(old.yaml, classes, file)
+    last = f"model.{len(net.model) - 1}.linear."  # type: ignore[arg-type]
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
+    try:
+        missing, unexpected = net.load_state_dict(kept, strict=False)
+    except RuntimeError as error:
+        raise WorkbenchError(
+            f"{file} does not fit its own architecture: {str(error).splitlines()[1].strip()}"
+        ) from None
+    odd = [*(name for name in missing if not name.startswith(last)), *unexpected]
+    if odd:
+        raise WorkbenchError(f"{file} does not fit its own architecture: {odd[0]} is missing or left over")
+    return net

@@ -1,0 +1,116 @@
+"""The ordered notebooks, run by papermill with one set of parameters."""
+
+import ast
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .exceptions import RunFailed, WorkbenchError
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+PATHS = ("labels_file", "image_root", "classes_file", "splits_file", "corrections", "run_dir", "source", "out_dir")
+
+
+def ordered(only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks `NN_name.ipynb` in order, or those with these numbers."""
+    found = {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
+    odd = [number for number in only if number not in found]
+    if odd or not found:
+        raise WorkbenchError(f"notebook {odd[0]!r} not in {FOLDER}" if odd else f"no notebooks in {FOLDER}")
+    return [path for number, path in found.items() if not only or number in only]
+
+
+def run_notebooks(
+    out: Path, only: Sequence[str] = (), parameters: Mapping[str, str] | None = None, say: Callable[[str], None] = print
+) -> list[Path]:
+    """Run the notebooks into `out`, each as `.ipynb` and `.html`.
+
+    Parameters
+    ----------
+    only : two-digit numbers, all of them by default
+    parameters : name to value, as text; each notebook gets those that it declares
+
+    Raises
+    ------
+    WorkbenchError : a parameter that no notebook declares, or a value that does not fit its type
+    RunFailed : a cell failed; the executed notebook is kept, with its traceback
+    """
+    import papermill as pm
+
+    given = dict(parameters or {})
+    paths = ordered(only)
+    declared = {path: pm.inspect_notebook(str(path)) for path in paths}
+    known = sorted({name for parameters_of in declared.values() for name in parameters_of})
+    odd = [name for name in given if name not in known]
+    if odd:
+        raise WorkbenchError(f"no notebook has a parameter {odd[0]!r}; expected one of {', '.join(known)}")
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with _kernel_of_this_python() as kernel:
+        for path in paths:
+            values = {n: _typed(n, given[n], declared[path][n]) for n in given if n in declared[path]}
+            target, start = out / path.name, time.monotonic()
+            say(f"{path.stem} …")
+            try:
+                pm.execute_notebook(
+                    str(path), str(target), values, kernel_name=kernel, cwd=str(FOLDER), progress_bar=False
+                )
+            except pm.PapermillExecutionError as error:
+                what = str(error.evalue).splitlines()[0] if error.evalue else error.ename
+                raise RunFailed(f"{path.name} failed: {error.ename}: {what} (see {target})") from None
+            _write_html(target)
+            say(f"{path.stem} done in {time.monotonic() - start:.0f} s: {target.with_suffix('.html')}")
+            written.append(target)
+    return written
+
+
+def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
+    """A parameter's value in the type that the notebook's annotation or default gives it."""
+    if name in PATHS:
+        return None if text in ("", "None") else str(Path(text).absolute())
+    kinds = re.findall(r"\w+", declared["inferred_type_name"])
+    if "str" in kinds:
+        return text
+    if text == "None" and "None" in kinds:
+        return None
+    try:
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    value = float(value) if "float" in kinds and type(value) is int else value
+    if type(value).__name__ not in kinds:
+        raise WorkbenchError(f"parameter {name} is {text!r}; expected {declared['inferred_type_name']}")
+    return value
+
+
+@contextmanager
+def _kernel_of_this_python() -> Iterator[str]:
+    """A kernel that is surely this interpreter: a foreign `python3` kernelspec cannot shadow it."""
+    name, before = "mlworkbench", os.environ.get("JUPYTER_PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder, "kernels", name, "kernel.json")
+        spec.parent.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield name
+        finally:
+            if before is None:
+                del os.environ["JUPYTER_PATH"]
+            else:
+                os.environ["JUPYTER_PATH"] = before
+
+
+def _write_html(notebook: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_filename(str(notebook))
+    notebook.with_suffix(".html").write_text(html, encoding="utf-8")

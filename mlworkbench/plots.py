@@ -1,0 +1,229 @@
+"""Tables in, matplotlib figures out. Figures are made without pyplot: nothing to close, nothing shown twice."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .labels import SPLITS
+from .predictions import Predictions
+from .thresholds import Curves, Thresholds
+
+# Okabe and Ito's colours, which colour-blind people tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE, GREEN), strict=True))
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "legend.frameon": False,
+}
+
+
+def png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as PNG bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def plain(text: object, most: int = 40) -> str:
+    """Text as matplotlib shows it letter by letter: a `$` starts no mathematics, and a long name is shortened."""
+    text = str(text)
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def _class_height(classes: int) -> float:
+    return max(2.5, 0.8 + 0.28 * classes)
+
+
+def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Positives of each class in each split, and how many labels an image has.
+
+    Parameters
+    ----------
+    y : int8 [N, C]
+    split : [N] of "train", "val", "test"
+    """
+    figure, (left, right) = _figure(10, _class_height(len(class_names)), 1, 2, width_ratios=(3, 2))
+    place, start = np.arange(len(class_names)), np.zeros(len(class_names))
+    for name in SPLITS:
+        positives = (y[split == name] == 1).sum(0)
+        left.barh(place, positives, left=start, color=SPLIT_COLOURS[name], label=f"{name} ({(split == name).sum():,})")
+        start += positives
+    for c, total in enumerate(start):
+        left.text(total, c, f" {total:,.0f}", va="center", color=GREY)
+    left.set_yticks(place, [plain(name) for name in class_names])
+    left.invert_yaxis()
+    left.set(title="Images in which a class is present", xlabel="images", xlim=(0, start.max() * 1.12 + 1))
+    left.grid(axis="y", visible=False)
+    left.legend(loc="lower right")
+
+    sizes = np.bincount((y == 1).sum(1))
+    right.bar(np.arange(len(sizes)), sizes, color=BLUE)
+    right.set(title="Labels an image", xlabel="labels", ylabel="images", xticks=np.arange(len(sizes)))
+    right.grid(axis="x", visible=False)
+    return figure
+
+
+def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Given the class of the row, how often is the class of the column there too, in percent."""
+    present = (y == 1).astype(float)
+    together = present.T @ present
+    alone = np.diag(together).copy()
+    share = np.divide(together, alone[:, None], out=np.full_like(together, np.nan), where=alone[:, None] > 0)
+    np.fill_diagonal(share, np.nan)
+    side = max(4.0, 1.6 + 0.45 * len(class_names))
+    figure, ax = _figure(side + 1, side)
+    top = np.nanmax(share) if np.isfinite(share).any() else 1.0
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
+    if len(class_names) <= 25:
+        for row, column in zip(*np.nonzero(np.isfinite(share)), strict=True):
+            dark = share[row, column] > 0.6 * top
+            ax.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8,
+                    color="white" if dark else "black")  # fmt: skip
+    names = [plain(name, 20) for name in class_names]
+    ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(title="Given the row, how often the column (%)")
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, shrink=0.7, format=lambda value, _: f"{100 * value:.0f} %")
+    return figure
+
+
+def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Thumbnails with captions.
+
+    Parameters
+    ----------
+    images : uint8 [H, W, 3] each
+    captions : one text an image, `\\n` for a new line; use `plain` on names
+    """
+    if not images:
+        figure, ax = _figure(4, 0.8)
+        ax.text(0.5, 0.5, "nothing to show", ha="center", va="center", color=GREY)
+        ax.set_axis_off()
+        return figure
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    figure, axes = _figure(1.75 * columns, (1.75 + 0.19 * lines) * rows, rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, caption in zip(axes.flat, images, captions, strict=False):
+        ax.imshow(image)
+        ax.set_title(caption, fontsize=8.5, loc="left")
+    return figure
+
+
+def history(rows: pd.DataFrame) -> Figure:
+    """Losses, validation mAP and learning rate over the epochs of `history.csv`."""
+    figure, (losses, scores, rates) = _figure(11, 3.1, 1, 3)
+    losses.plot(rows.epoch, rows.train_loss, "o-", color=BLUE, label="train", ms=4)
+    losses.plot(rows.epoch, rows.val_loss, "s--", color=ORANGE, label="val", ms=4)
+    losses.set(title="Loss (binary cross entropy)", xlabel="epoch")
+    losses.legend()
+    scores.plot(rows.epoch, rows.val_map, "s--", color=ORANGE, ms=4)
+    if rows.val_map.notna().any():
+        best = int(rows.val_map.argmax())
+        scores.set_title(f"Validation mAP, best {rows.val_map.iloc[best]:.3f} in epoch {rows.epoch.iloc[best]:.0f}")
+    scores.set(ylim=(0, 1), xlabel="epoch")
+    rates.plot(rows.epoch, rows.lr, "o-", color=GREY, ms=4)
+    rates.set(title="Learning rate at the epoch's end", xlabel="epoch", ylim=(0, None))
+    for ax in (losses, scores, rates):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def average_precisions(scores: pd.DataFrame) -> Figure:
+    """Average precision of each class beside its support, weakest first (see `metrics.class_table`)."""
+    figure, ax = _figure(8, _class_height(len(scores)))
+    defined = scores.ap.fillna(0)
+    ax.barh(range(len(scores)), defined, color=BLUE)
+    for place, (value, support) in enumerate(zip(scores.ap, scores.support, strict=True)):
+        text = "–" if np.isnan(value) else f"{value:.3f}"
+        ax.text(defined.iloc[place], place, f" {text}  ({support} positives)", va="center", fontsize=9)
+    ax.set_yticks(range(len(scores)), [plain(name) for name in scores.index])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(title="Average precision by class", xlim=(0, 1.3), xticks=np.linspace(0, 1, 6))
+    return figure
+
+
+def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
+    """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
+    curves = Curves(predictions.labels, predictions.probabilities)
+    values, names = thresholds.aligned(predictions.class_names), predictions.class_names
+    half = [float(curves.at(c, 0.5)["f1"]) for c in range(len(names))]
+    own = [float(curves.at(c, values[c])["f1"]) for c in range(len(names))]
+    place = np.arange(len(names))
+    figure, (left, right) = _figure(10, _class_height(len(names)), 1, 2, sharey=True)
+    left.hlines(place, half, own, color=GREY, lw=1.5)
+    left.plot(half, place, "o", mfc="white", color=ORANGE, label="at 0.5")
+    left.plot(own, place, "o", color=BLUE, label="at its own threshold")
+    left.set(title=f"F1 on the split {predictions.split!r}", xlim=(0, 1.02))
+    left.set_yticks(place, [plain(name) for name in names])
+    left.invert_yaxis()
+    left.legend(loc="lower left")
+    right.axvline(0.5, color=ORANGE, ls="--", lw=1)
+    right.plot(values, place, "D", color=BLUE)
+    right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
+    return figure
+
+
+def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int = 12) -> Figure:
+    """Precision-recall curves of the first classes, each with its operating point."""
+    curves = Curves(predictions.labels, predictions.probabilities)
+    values, names = thresholds.aligned(predictions.class_names), predictions.class_names
+    shown = [c for c in range(len(names)) if curves.positives[c] > 0][:most]
+    columns = min(4, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure, axes = _figure(2.7 * columns, 2.4 * rows, rows, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, c in zip(axes.flat, shown, strict=False):
+        _precision_recall(ax, curves, c, float(values[c]))
+        ax.set_title(plain(names[c], 24))
+    figure.supxlabel("recall", fontsize=10)
+    figure.supylabel("precision", fontsize=10)
+    return figure
+
+
+def _precision_recall(ax: Axes, curves: Curves, c: int, threshold: float) -> None:
+    line, point = curves.at(c, np.unique(curves.scores[c])[::-1]), curves.at(c, threshold)
+    ax.step(line["recall"], line["precision"], where="post", color=BLUE, lw=1.5)
+    ax.plot(point["recall"], point["precision"], "o", color=ORANGE, ms=7)
+    ax.annotate(f"F1 {point['f1']:.2f} at {threshold:.2f}", (0.04, 0.06), xycoords="axes fraction", fontsize=8.5)
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+
+
+def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+    """False positives and false negatives of each class (see `errors.disagreements`)."""
+    figure, ax = _figure(8, _class_height(len(class_names)))
+    place = np.arange(len(class_names))
+    for kind, colour, sign in (("false negative", ORANGE, -1), ("false positive", BLUE, 1)):
+        found = errors[errors.kind == kind]["class"].value_counts().reindex(list(class_names), fill_value=0)
+        ax.barh(place, sign * found.to_numpy(), color=colour, label=f"{kind}s")
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(place, [plain(name) for name in class_names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    ax.set(title="Missed (left) and falsely found (right)", xlabel="images")
+    ax.legend(loc="best")
+    return figure

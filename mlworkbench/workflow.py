@@ -1,0 +1,457 @@
+"""What a user calls: prepare, fit, Run, predict, evaluate. It joins the parts and holds no mathematics."""
+
+import glob
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from . import run as folder_of
+from .datasets import ImageDataset, make_loader
+from .demo import make_demo
+from .exceptions import RunFailed, WorkbenchError
+from .images import ImageFault, check_images
+from .labels import SPLITS, LabelTable, read_labels, write_csv
+from .losses import bce
+from .metrics import average_precision, mean_defined, score
+from .model import YOLOClassifier, build_model, load_weights, save_weights
+from .predictions import Predictions
+from .splits import stratified_split
+from .thresholds import Thresholds
+from .train import Settings, choose_device, choose_precision, infer, train
+
+PROJECT = Path(__file__).resolve().parent.parent
+DEMO_LABELS = Path("data/digit_scenes/labels.csv")
+MAX_QUARANTINE = 0.20
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Labelled images that can be trained on, and what was found on the way.
+
+    Attributes
+    ----------
+    table : the usable rows
+    split : object array [N] of "train", "val", "test", aligned with `table`
+    quarantine : columns `line, image_path, reason`
+    warnings : (kind, message) pairs
+    sizes : int64 [N, 2], width and height
+    """
+
+    table: LabelTable
+    split: np.ndarray
+    quarantine: pd.DataFrame
+    warnings: list[tuple[str, str]]
+    sizes: np.ndarray
+
+    def of(self, split: str) -> LabelTable:
+        """The rows of one split."""
+        return self.table.take(self.split == split)
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        return {name: int((self.split == name).sum()) for name in SPLITS}
+
+
+def from_project(path: str | Path) -> Path:
+    """A path as notebooks take it: a relative one starts at the project's root."""
+    return PROJECT / path
+
+
+def open_labels(
+    labels_file: str | Path,
+    image_root: str | Path | None = None,
+    classes_file: str | Path | None = None,
+    splits_file: str | Path | None = None,
+) -> LabelTable:
+    """Read a notebook's labels file; the built-in data set is made on first need."""
+    file = from_project(labels_file)
+    if file == from_project(DEMO_LABELS) and not file.exists():
+        print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
+        make_demo(file.parent)
+    places = [None if place is None else from_project(place) for place in (image_root, classes_file, splits_file)]
+    return read_labels(file, *places)
+
+
+def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
+    """Write what notebook 01 found to `inspect/` of the run folder: `summary.json` and `quarantine.csv`."""
+    folder = Path(run_dir) / folder_of.INSPECT
+    table = prepared.table
+    positives = {name: (prepared.of(name).y == 1).sum(0).tolist() for name in SPLITS}
+    summary = {
+        "labels_sha256": table.sha256,
+        "rows": len(table) + len(prepared.quarantine),
+        "class_names": table.class_names,
+        "splits": prepared.split_sizes,
+        "positives": positives,
+        "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
+    }
+    folder_of.write_json(folder / "summary.json", summary)
+    _write_quarantine(prepared.quarantine, folder / folder_of.QUARANTINE)
+    return folder
+
+
+def _write_quarantine(quarantine: pd.DataFrame, file: Path) -> None:
+    rows = quarantine.itertuples(index=False)
+    folder_of.write_whole(file, write_csv(rows, ("line", "image_path", "reason")))
+
+
+def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE) -> Prepared:
+    """Check every image, set the bad ones aside, and split the rest.
+
+    Raises
+    ------
+    WorkbenchError : more than `max_quarantine` set aside, or nothing left of a split
+    """
+    with progress_bar(len(table), "checking images") as bar:
+        found = check_images(table.paths, table.root, progress=bar.update)
+    bad = np.array([isinstance(item, ImageFault) for item in found], bool)
+    quarantine = pd.DataFrame(
+        {
+            "line": table.lines[bad],
+            "image_path": table.paths[bad],
+            "reason": [str(item) for item in found if isinstance(item, ImageFault)],
+        }
+    )
+    if bad.mean() > max_quarantine:
+        first = quarantine.iloc[0]
+        raise WorkbenchError(
+            f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
+            f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
+        )
+    table = table.take(~bad)
+    infos = [item for item in found if not isinstance(item, ImageFault)]
+    digests = np.array([info.digest for info in infos])
+    warnings = _duplicates(table, digests)
+    split = table.split
+    if split is None:
+        split = stratified_split(table.y, _merged_groups(digests, table.group), seed)
+    for name in SPLITS:
+        rows = split == name
+        if not rows.any():
+            raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
+        for c in np.flatnonzero(~(table.y[rows] == 1).any(0)):
+            warnings.append(
+                ("no positive", f"class {table.class_names[c]!r} has no positive in {name}: no score there")
+            )
+    sizes = np.array([(info.width, info.height) for info in infos], np.int64)
+    return Prepared(table, split, quarantine, warnings, sizes)
+
+
+def _merged_groups(digests: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+    """Groups that hold rows together which share a digest or a group, transitively."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(digests)
+    keys = [np.unique(key, return_inverse=True)[1] for key in (digests, group) if key is not None]
+    rows = np.tile(np.arange(n), len(keys))
+    nodes = np.concatenate([n + sum(int(k.max()) + 1 for k in keys[:i]) + key for i, key in enumerate(keys)])
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, nodes)), shape=(int(nodes.max()) + 1,) * 2)
+    return connected_components(graph, directed=False)[1][:n]
+
+
+def _duplicates(table: LabelTable, digests: np.ndarray) -> list[tuple[str, str]]:
+    """Warnings about images whose bytes are equal: conflicts in labels, and duplicates that given splits part."""
+    found = []
+    order = np.argsort(digests, kind="stable")
+    for rows in np.split(order, np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1):
+        if len(rows) < 2:
+            continue
+        names = ", ".join(repr(path) for path in table.paths[rows[:4]])
+        where = f"{names} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
+        if (table.y[rows] != table.y[rows[0]]).any():
+            found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
+        elif table.split is not None and len(set(table.split[rows])) > 1:
+            found.append(("leak", f"the same image in several splits: {where}; keep it in one"))
+        else:
+            found.append(("duplicate", f"the same image twice: {where}; harmless within one split"))
+    return found
+
+
+def progress_bar(total: int, what: str) -> tqdm:
+    """A bar on standard error for people at a terminal, silent elsewhere (a notebook would save every step)."""
+    return tqdm(total=total, desc=what, unit=" images", disable=not sys.stderr.isatty(), leave=False, smoothing=0.1)
+
+
+def fit(
+    table: LabelTable,
+    run_dir: str | Path,
+    overwrite: bool = False,
+    max_quarantine: float = MAX_QUARANTINE,
+    on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+    **settings: Any,
+) -> "Run":
+    """Train a network on labelled images and write the run folder.
+
+    Parameters
+    ----------
+    settings : see `train.Settings` (model, epochs, batch_size, image_size, learning_rate, precision, seed, …)
+    on_epoch_end : called with each row of `history.csv`
+
+    Returns
+    -------
+    Run; after an interrupt with the best weights so far, its `status` saying so
+
+    >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
+    """
+    chosen, folder = Settings.of(**settings), Path(run_dir)
+    if folder_of.holds_run(folder) and not overwrite:
+        raise WorkbenchError(f"{folder} holds a run; choose another folder, or --overwrite to replace it")
+    device = choose_device(chosen.device)
+    prepared = prepare(table, chosen.seed, max_quarantine)
+    torch.manual_seed(chosen.seed)
+    model = build_model(chosen.model, table.class_names)
+    with folder_of.writing(folder):
+        folder_of.clear(folder)
+        run = Run(folder)
+        run._fit(prepared, model, chosen, device, on_epoch_end)
+    return run
+
+
+class Run:
+    """One training and all that came of it, read from its folder.
+
+    >>> run = Run("runs/first")                          # doctest: +SKIP
+    >>> run.predictions("val").probabilities.shape       # doctest: +SKIP
+    (450, 10)
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        state = folder_of.read_json(self.folder / folder_of.STATE)
+        if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
+            raise WorkbenchError(f"{self.folder / folder_of.STATE} is of no version that this package reads")
+        return state
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.state["class_names"])
+
+    @property
+    def status(self) -> str:
+        return str(self.state["status"])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: `epoch, lr, train_loss, val_loss, val_map, seconds`."""
+        return pd.read_csv(self.folder / folder_of.HISTORY)
+
+    @property
+    def best_epoch(self) -> pd.Series:
+        """The row of `history` whose weights are the run's."""
+        history = self.history
+        return history.iloc[int(history.val_map.fillna(-1).argmax())]
+
+    @property
+    def root(self) -> Path:
+        """Where the run's image paths start."""
+        return Path(self.state["image_root"])
+
+    @cached_property
+    def model(self) -> YOLOClassifier:
+        """The network with the best weights, in eval mode."""
+        empty = build_model(self.state["architecture"], self.class_names)
+        return load_weights(empty, self.folder / folder_of.BEST).eval()
+
+    def predictions(self, split: str) -> Predictions:
+        """What the best weights say of a split, computed once and kept in the run folder."""
+        file = self.folder / folder_of.predictions_file(split)
+        if not file.exists():
+            if split not in SPLITS:
+                raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
+            self._predict_split(self._table(split), split)
+        return Predictions.from_frame(pd.read_parquet(file), split)
+
+    def predict(self, paths: Iterable[str], root: Path) -> Predictions:
+        """What the best weights say of any images; one that cannot be read raises ImageFault."""
+        device = choose_device()
+        dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, self.state["settings"]["image_size"])
+        logits = infer(self.model, make_loader(dataset, self.state["settings"]["batch_size"]), device)
+        return Predictions(dataset.paths, self.class_names, logits)
+
+    def thresholds(self) -> Thresholds:
+        """The saved thresholds, else 0.5 for every class."""
+        file = self.folder / folder_of.THRESHOLDS
+        if not file.exists():
+            return Thresholds.default(self.class_names)
+        data = folder_of.read_json(file)
+        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
+        tuned = frozenset(splits.image_path[splits.split == data.get("split")])
+        return Thresholds.from_dict(data, tuned)
+
+    def save_thresholds(self, thresholds: Thresholds) -> Path:
+        """Write `thresholds.json`; every later decision of this run uses it."""
+        file = self.folder / folder_of.THRESHOLDS
+        folder_of.write_json(file, thresholds.to_dict())
+        return file
+
+    def evaluate(self, split: str = "test") -> dict[str, Any]:
+        """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`."""
+        scores = evaluate(self.predictions(split), self.thresholds())
+        folder_of.write_json(self.folder / folder_of.metrics_file(split), scores)
+        return scores
+
+    def _table(self, split: str) -> LabelTable:
+        state = self.state
+        table = read_labels(state["labels_file"], state["image_root"], state["classes_file"])
+        if table.sha256 != state["labels_sha256"]:
+            raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
+        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
+        rows = pd.Series(np.arange(len(table)), index=table.paths)
+        return table.take(rows.loc[splits.image_path[splits.split == split]].to_numpy())
+
+    def _predict_split(self, table: LabelTable, split: str) -> None:
+        found = replace(self.predict(table.paths, table.root), y=table.y)
+        data = found.to_frame().to_parquet(None, index=False)
+        folder_of.write_whole(self.folder / folder_of.predictions_file(split), data)
+
+    def _write_state(self, **changes: Any) -> None:
+        self.state = {**self.__dict__.get("state", {}), **changes}
+        folder_of.write_json(self.folder / folder_of.STATE, self.state)
+
+    def _fit(
+        self,
+        prepared: Prepared,
+        model: YOLOClassifier,
+        settings: Settings,
+        device: torch.device,
+        on_epoch_end: Callable[[dict[str, float]], None] | None,
+    ) -> None:
+        table = prepared.table
+        rate = settings.learning_rate or (1e-3 if model.trained else 2e-3)
+        train_rows, val_rows = prepared.of("train"), prepared.of("val")
+        size, batch, seed = settings.image_size, settings.batch_size, settings.seed
+        train_set = ImageDataset(train_rows.paths, table.root, train_rows.y, size, True, settings.flip, seed)
+        val_set = ImageDataset(val_rows.paths, table.root, val_rows.y, size)
+        train_loader = make_loader(train_set, batch, train=True, workers=settings.workers)
+        val_loader = make_loader(val_set, batch, workers=settings.workers)
+        first = train_set.__getitems__(list(range(min(batch, len(train_set)))))
+        precision = choose_precision(settings.precision, model, first, device)
+        self._write_state(
+            format_version=folder_of.FORMAT_VERSION,
+            status="running",
+            class_names=table.class_names,
+            settings=asdict(settings) | {"learning_rate": rate, "device": str(device)},
+            precision=asdict(precision),
+            preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
+            architecture=model.architecture,
+            labels_file=str(table.source.resolve()),
+            labels_sha256=table.sha256,
+            image_root=str(table.root.resolve()),
+            classes_file=None if table.classes_file is None else str(table.classes_file.resolve()),
+            versions=_versions(),
+        )
+        splits = zip(table.paths, prepared.split, strict=True)
+        folder_of.write_whole(self.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
+        _write_quarantine(prepared.quarantine, self.folder / folder_of.QUARANTINE)
+
+        history: list[dict[str, float]] = []
+        targets = torch.from_numpy(val_rows.y)
+
+        def end_epoch(row: dict[str, float]) -> None:
+            logits = infer(model, val_loader, device)
+            val_loss = bce(torch.from_numpy(logits), targets).item()
+            val_map = float(mean_defined(average_precision(val_rows.y, logits)))
+            seconds = row.pop("seconds")
+            row |= {"val_loss": val_loss, "val_map": val_map, "seconds": round(seconds, 2)}
+            weights = save_weights(model)
+            folder_of.write_whole(self.folder / folder_of.LAST, weights)
+            if not history or not val_map <= max(old["val_map"] for old in history):
+                folder_of.write_whole(self.folder / folder_of.BEST, weights)
+            history.append(row)
+            table_of_epochs = write_csv((list(r.values()) for r in history), list(row))
+            folder_of.write_whole(self.folder / folder_of.HISTORY, table_of_epochs)
+            bar.set_postfix(loss=f"{row['train_loss']:.4f}", val_map=f"{val_map:.4f}")
+            if on_epoch_end is not None:
+                on_epoch_end(row)
+
+        with progress_bar(settings.epochs * len(train_set), "training") as bar:
+            try:
+                train(model, train_loader, settings, rate, precision, device, end_epoch, bar.update)
+            except KeyboardInterrupt:
+                self._write_state(status="interrupted")
+                if not history:
+                    raise
+            except FloatingPointError as error:
+                self._write_state(status="failed")
+                images = ", ".join(repr(train_rows.paths[row]) for row in error.args[1][:3])
+                raise RunFailed(f"{error.args[0]}; the batch begins with {images}; try a lower --lr") from None
+            except BaseException:
+                self._write_state(status="failed")
+                raise
+        for name in ("val", "test"):
+            self._predict_split(prepared.of(name), name)
+        if self.status == "running":
+            self._write_state(status="finished")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def evaluate(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:
+    """Every score of these predictions at these thresholds, as `metrics/SPLIT.json` holds them.
+
+    Raises
+    ------
+    WorkbenchError : the thresholds were tuned on (some of) these images
+    """
+    thresholds.refuse_tuned_images(predictions)
+    return score(predictions, thresholds.aligned(predictions.class_names))
+
+
+def predict(run: Run, source: str | Path) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Probabilities and decisions for an image, a folder, a glob or a labels file.
+
+    Returns
+    -------
+    A frame of `image_path`, `p_CLASS` for every class, then `present_CLASS` at the run's thresholds; and the
+    (path, reason) pairs of the images that were set aside
+    """
+    root, paths = _images_of(str(source))
+    found = check_images(paths, root)
+    bad = [(path, str(item)) for path, item in zip(paths, found, strict=True) if isinstance(item, ImageFault)]
+    good = [path for path, item in zip(paths, found, strict=True) if not isinstance(item, ImageFault)]
+    if not good:
+        first = f" ({bad[0][0]!r}: {bad[0][1]})" if bad else ""
+        raise WorkbenchError(f"no image to predict in {str(source)!r}{first}")
+    predictions = run.predict(good, root)
+    present = run.thresholds().decide(predictions)
+    columns: dict[str, np.ndarray] = {"image_path": predictions.paths}
+    columns |= {f"p_{name}": predictions.probabilities[:, c] for c, name in enumerate(run.class_names)}
+    columns |= {f"present_{name}": present[:, c].astype(np.int8) for c, name in enumerate(run.class_names)}
+    return pd.DataFrame(columns), bad
+
+
+def _images_of(source: str) -> tuple[Path, list[str]]:
+    """The root and the relative image paths that a source names."""
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+        return path, [str(f.relative_to(path)) for f in files]
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        return path.parent, [path.name]
+    if path.is_file():
+        table = read_labels(path)
+        return table.root, list(table.paths)
+    files = sorted(Path(f) for f in glob.glob(source, recursive=True) if Path(f).suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise WorkbenchError(f"{source!r} names no image, folder, glob or labels file")
+    return Path(), [str(f) for f in files]

@@ -1,0 +1,120 @@
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlworkbench.cli import main
+
+
+@pytest.fixture(scope="module")
+def cli_run(demo_labels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    options = ["--epochs", "1", "--imgsz", "32", "--batch", "8", "--precision", "fp32", "--flip", "--seed", "3"]
+    assert main(["train", str(demo_labels), "--run", str(folder), *options]) == 0
+    return folder
+
+
+def refused(capsys, *arguments, status=2):
+    assert main([str(argument) for argument in arguments]) == status
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err and captured.err.startswith("error: ")
+    return captured.err
+
+
+def test_the_whole_path(cli_run, demo_labels, tmp_path, capsys):
+    settings = json.loads((cli_run / "run.json").read_text())["settings"]
+    assert settings["flip"] is True and settings["seed"] == 3 and settings["image_size"] == 32
+    assert main(["tune", str(cli_run)]) == 0
+    assert main(["evaluate", str(cli_run), "--json", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert f"test mAP {scores['map']:.4f}" in capsys.readouterr().out
+    assert scores == json.loads((cli_run / "metrics/test.json").read_text())
+    assert main(["predict", str(cli_run), str(demo_labels), "--out", str(tmp_path / "p.csv")]) == 0
+    assert len(list(csv.DictReader((tmp_path / "p.csv").open()))) == 61
+    assert main(["errors", str(cli_run), "--out", str(tmp_path / "e.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "e.csv").open()))
+    assert (
+        list(rows[0]) == ["rank", "image_path", "split", "class", "label", "probability", "score"] and len(rows) == 90
+    )
+    assert main(["errors", str(cli_run)]) == 0
+
+
+def test_check_says_what_it_found(demo_labels, tmp_path, capsys):
+    assert main(["check", str(demo_labels), "--json", str(tmp_path / "c.json")]) == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert list(found) == ["rows", "class_names", "faults", "quarantine", "warnings", "splits"]
+    assert [row["line"] for row in found["quarantine"]] == [62, 63] and found["splits"] == {
+        "train": 43,
+        "val": 9,
+        "test": 9,
+    }
+    out = capsys.readouterr().out
+    assert "63 rows, 10 classes" in out and "images/not_an_image.jpg: not an image" in out
+
+
+def test_faults_in_labels_are_told_with_file_and_line(write_labels, tmp_path, capsys):
+    file = write_labels([("a.jpg", [0, 1]), ("b.jpg", [0]), ("c.jpg", [0, 5])])
+    text = refused(capsys, "check", file, "--json", tmp_path / "c.json")
+    assert f"{file}:3: 1 labels; expected 2" in text and f"{file}:4: '5' is no label" in text
+    assert [fault["line"] for fault in json.loads((tmp_path / "c.json").read_text())["faults"]] == [3, 4]
+    refused(capsys, "train", file, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_refusals_are_one_line(cli_run, demo_labels, tmp_path, capsys):
+    for arguments in (
+        ("train", demo_labels, "--run", cli_run),
+        ("train", demo_labels, "--run", tmp_path / "r", "--model", "absent.pt"),
+        ("train", demo_labels, "--run", tmp_path / "r", "--epochs", "0"),
+        ("train", tmp_path / "absent.csv", "--run", tmp_path / "r"),
+        ("evaluate", tmp_path),
+        ("predict", cli_run, demo_labels, "--out", tmp_path / "p.txt"),
+        ("notebooks", "--out", tmp_path / "n", "-p", "epoch", "3"),
+        ("notebooks", "--out", tmp_path / "n", "-p", "epochs", "many"),
+        ("notebooks", "--out", tmp_path / "n", "--only", "77"),
+    ):
+        assert refused(capsys, *arguments).count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_unexpected_errors_are_one_line_too_and_debug_shows_them(demo_labels, capsys, monkeypatch):
+    monkeypatch.setattr("mlworkbench.labels.read_labels", lambda *_: 1 / 0)
+    assert "ZeroDivisionError" in refused(capsys, "check", demo_labels, status=1)
+    with pytest.raises(ZeroDivisionError):
+        main(["check", str(demo_labels), "--debug"])
+
+
+def test_formulas_do_not_reach_a_spreadsheet(tmp_path, cli_run, capsys):
+    from PIL import Image
+
+    for name in ("=1+1.png", "@a.png", "b.png"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    assert main(["predict", str(cli_run), str(tmp_path), "--out", str(tmp_path / "p.csv")]) == 0
+    paths = [row["image_path"] for row in csv.DictReader((tmp_path / "p.csv").open())]
+    assert paths == ["./=1+1.png", "./@a.png", "b.png"]
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_package_imports_without_the_heavy_ones():
+    loaded = python("import sys, mlworkbench; print(*sys.modules)").split()
+    assert not {"torch", "ultralytics", "pandas", "numpy", "matplotlib"} & set(loaded)
+
+
+def test_the_numpy_half_never_imports_torch():
+    half = "labels images splits predictions metrics thresholds errors plots widgets run demo notebooks"
+    loaded = python(f"import sys\nfrom mlworkbench import {', '.join(half.split())}\nprint(*sys.modules)").split()
+    assert not {"torch", "ultralytics"} & set(loaded)
+
+
+def test_python_dash_m_is_the_same_program():
+    text = subprocess.run(
+        [sys.executable, "-m", "mlworkbench", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(
+        name in text for name in ("demo-data", "check", "train", "tune", "evaluate", "predict", "errors", "notebooks")
+    )

@@ -1,0 +1,103 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlworkbench.images import ImageFault, check_images, load_image
+
+
+def reason(name, root, **options):
+    with pytest.raises(ImageFault) as caught:
+        load_image(name, root, **options)
+    return str(caught.value)
+
+
+def test_rgb_as_pillow_reads_it(picture, tmp_path):
+    name = picture("a.png")
+    assert np.array_equal(load_image(name, tmp_path), np.asarray(Image.open(tmp_path / name)))
+
+
+def test_size_keeps_the_whole_image(tmp_path):
+    wide = np.zeros((20, 100, 3), np.uint8)
+    wide[:, :10] = (255, 0, 0)
+    wide[:, -10:] = (0, 0, 255)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    square = load_image("wide.png", tmp_path, size=50)
+    assert square.shape == (50, 50, 3)
+    assert tuple(square[25, 1]) == (255, 0, 0) and tuple(square[25, -2]) == (0, 0, 255)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: shown 90 degrees clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(load_image("turned.png", tmp_path), np.rot90(np.asarray(image), -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    ramp = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (16, 1))
+    if mode in ("I;16", "F"):
+        image = Image.fromarray((ramp.astype(np.uint16) * 257) if mode == "I;16" else ramp.astype(np.float32))
+    else:
+        image = Image.fromarray(ramp).convert("RGB").convert(mode)
+    image.save(tmp_path / "ramp.tiff")
+    pixels = load_image("ramp.tiff", tmp_path)
+    assert pixels.shape == (16, 32, 3) and pixels.dtype == np.uint8
+    assert pixels[:, :4].mean() < 30 and pixels[:, -4:].mean() > 220
+
+
+def test_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (load_image("clear.png", tmp_path) == 255).all()
+
+
+def test_reasons(picture, tmp_path):
+    whole = (tmp_path / picture("a.jpg")).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    assert reason("absent.jpg", tmp_path) == "missing"
+    assert "truncated" in reason("cut.jpg", tmp_path)
+    assert reason("text.jpg", tmp_path) == "not an image that Pillow can read"
+    assert reason("empty.jpg", tmp_path) == "not an image that Pillow can read"
+    assert reason("folder.jpg", tmp_path) == "not a regular file"
+    assert reason("pipe.jpg", tmp_path) == "not a regular file"
+    assert "unreadable" in reason("loop.jpg", tmp_path)
+    assert "unreadable" in reason("a\0b.jpg", tmp_path)
+    assert "unreadable" in reason("x" * 5000, tmp_path)
+    assert "URL" in reason("https://example.org/a.jpg", tmp_path)
+    for outside in ("link.jpg", "../a.jpg", str(tmp_path / "a.jpg")):
+        assert "outside" in reason(outside, root)
+    assert load_image("a.jpg", tmp_path).shape == (30, 40, 3)  # the very file is fine from its own root
+
+
+def test_too_large_by_its_header_alone(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")  # a few kilobytes, 400 megapixels
+    assert "far more pixels by its header" in reason("bomb.png", tmp_path)
+    Image.new("1", (11_000, 10_000)).save(tmp_path / "large.png")
+    assert "11000x10000 pixels, over the limit of 100,000,000" in reason("large.png", tmp_path)
+    assert "40x40 pixels" in reason(_small(tmp_path), tmp_path, max_pixels=100)
+
+
+def _small(folder):
+    Image.new("RGB", (40, 40)).save(folder / "small.png")
+    return "small.png"
+
+
+def test_check_keeps_the_order_and_tells_equal_files(picture, tmp_path):
+    picture("a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    picture("c.jpg", size=(31, 17), seed=1)
+    seen = []
+    a, missing, b, c = check_images(["a.jpg", "no.jpg", "b.jpg", "c.jpg"], tmp_path, progress=seen.append)
+    assert a.digest == b.digest != c.digest and (c.width, c.height) == (31, 17)
+    assert isinstance(missing, ImageFault) and len(seen) == 4

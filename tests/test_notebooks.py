@@ -1,0 +1,101 @@
+"""Each notebook by papermill at tiny settings, then by nbval on what papermill wrote: the same answers twice."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import PROJECT
+
+from mlworkbench import Run, WorkbenchError
+from mlworkbench.exceptions import RunFailed
+from mlworkbench.notebooks import FOLDER, ordered, run_notebooks
+
+DATA = ["labels_file", "image_root", "classes_file", "splits_file", "run_dir"]
+PARAMETERS = {
+    "01_inspect_data": {*DATA, "seed"},
+    "02_train": {
+        *DATA, "model", "route", "epochs", "batch_size", "image_size", "learning_rate", "flip", "precision", "seed",
+    },
+    "03_tune_thresholds": {"run_dir", "objective"},
+    "04_error_analysis": {"run_dir", "split", "top_k"},
+}  # fmt: skip
+
+
+def test_parameters_are_those_agreed_each_with_a_help_text():
+    import papermill as pm
+
+    for path in ordered():
+        found = pm.inspect_notebook(str(path))
+        assert set(found) == PARAMETERS[path.stem]
+        assert all(parameter["help"] for parameter in found.values())
+
+
+def test_notebooks_are_committed_without_outputs():
+    subprocess.run([sys.executable, "-m", "nbstripout", "--verify", "--keep-id", *ordered()], check=True)
+
+
+def test_notebooks_narrate_and_call():
+    for path in ordered():
+        cells = nbformat.read(path, as_version=4).cells
+        assert cells[0].cell_type == "markdown" and "**Needs**" in cells[0].source and "**Writes**" in cells[0].source
+        for cell in cells:
+            lines = cell.source.splitlines()
+            assert cell.cell_type == "markdown" or len(lines) <= 15
+            assert not any(line.startswith(("def ", "class ", "%", "!")) or "sys.path" in line for line in lines)
+
+
+@pytest.fixture(scope="module")
+def executed(demo_labels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
+    said = []
+    parameters = {
+        "labels_file": str(demo_labels), "run_dir": str(folder / "run"), "epochs": "2", "image_size": "32",
+        "batch_size": "8", "precision": "fp32", "top_k": "3", "learning_rate": "1e-3",
+    }  # fmt: skip
+    return run_notebooks(folder / "out", parameters=parameters, say=said.append), folder / "run", said
+
+
+def outputs(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.notebook
+def test_they_run_and_the_run_folder_is_whole(executed):
+    written, folder, said = executed
+    assert [path.stem for path in written] == sorted(PARAMETERS)
+    assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 8
+    run = Run(folder)
+    assert run.status == "finished" and len(run.history) == 2 and run.state["settings"]["learning_rate"] == 1e-3
+    assert run.thresholds().split == "val"
+    assert json.loads((folder / "metrics/test.json").read_text())["map"] > 0
+    assert json.loads((folder / "inspect/summary.json").read_text())["rows"] == 63
+
+
+@pytest.mark.notebook
+def test_pictures_are_in_the_saved_notebooks_and_training_leaves_one(executed):
+    pictures = [sum("image/png" in output.get("data", {}) for output in outputs(path)) for path in executed[0]]
+    assert pictures == [3, 2, 2, 3]  # in 02: one of the training however many epochs, one of the classes
+
+
+@pytest.mark.notebook
+def test_a_second_execution_gives_the_same_outputs(executed):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+    sanitize = ["--nbval-sanitize-with", str(PROJECT / "tests" / "nbval.cfg"), "-c", "/dev/null"]
+    done = subprocess.run([*command, *sanitize, *map(str, executed[0])], capture_output=True, text=True, cwd=FOLDER)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert executed[1].with_name("run.1").is_dir()  # the second training moved the first aside
+
+
+def test_a_failing_cell_is_told_and_the_notebook_kept(tmp_path):
+    with pytest.raises(RunFailed, match=r"03_tune_thresholds.ipynb failed: WorkbenchError: .*run.json does not exist"):
+        run_notebooks(tmp_path, ["03"], {"run_dir": str(tmp_path / "absent")}, say=lambda _: None)
+    assert any(output.output_type == "error" for output in outputs(tmp_path / "03_tune_thresholds.ipynb"))
+
+
+def test_an_unknown_parameter_is_an_error_that_names_those_that_exist(tmp_path):
+    with pytest.raises(WorkbenchError, match="no notebook has a parameter 'epoch'; expected one of batch_size,"):
+        run_notebooks(tmp_path / "out", parameters={"epoch": "3"})
+    assert not (tmp_path / "out").exists()

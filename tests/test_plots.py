@@ -1,0 +1,61 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_metrics import random_case
+
+from mlworkbench import Thresholds, metrics, plots, tune_thresholds
+from mlworkbench.errors import disagreements
+
+HOSTILE = ["$x^$", "<b>bold</b>", r"\frac{", "=1+1", "$", "a" * 300]
+
+
+def drawn(figure):
+    image = np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("L"))
+    assert image.std() > 5  # something is there
+    return [text.get_text() for ax in figure.axes for text in (*ax.get_yticklabels(), *ax.get_xticklabels())]
+
+
+def hostile_case():
+    predictions = random_case(np.random.default_rng(0), n=60, c=len(HOSTILE))
+    return type(predictions)(predictions.paths, HOSTILE, predictions.logits, predictions.y, "val")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda p: plots.class_counts(p.labels, np.repeat(["train", "val", "test"], 20), p.class_names),
+        lambda p: plots.cooccurrence(p.labels, p.class_names),
+        lambda p: plots.average_precisions(metrics.class_table(metrics.score(p, np.full(6, 0.5), resamples=2))),
+        lambda p: plots.tuned_against_half(p, tune_thresholds(p)),
+        lambda p: plots.precision_recall(p, tune_thresholds(p)),
+        lambda p: plots.error_counts(disagreements(p, Thresholds.default(p.class_names)), p.class_names),
+    ],
+)
+def test_names_stay_text(draw):
+    drawn(draw(hostile_case()))  # a `$` taken for mathematics would raise
+
+
+def test_plain_escapes_and_shortens():
+    assert plots.plain("$x$") == r"\$x\$" and plots.plain("a" * 50) == "a" * 39 + "…"
+
+
+def test_history_with_one_epoch_and_without_a_score():
+    rows = pd.DataFrame([{"epoch": 1, "lr": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_map": float("nan")}])
+    drawn(plots.history(rows))
+    drawn(plots.history(pd.concat([rows, rows.assign(epoch=2, val_map=0.4)])))
+
+
+def test_galleries_of_nothing_and_of_a_few():
+    drawn(plots.gallery([], []))
+    images = [np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)] * 7
+    figure = plots.gallery(images, [f"{i}\n$".replace("$", r"\$") for i in range(7)])
+    assert sum(len(ax.images) for ax in figure.axes) == 7
+
+
+def test_cooccurrence_is_conditional_on_the_row():
+    y = np.array([[1, 1], [1, 0], [1, 0], [1, 0]], np.int8)
+    share = plots.cooccurrence(y, ["a", "b"]).axes[0].images[0].get_array()
+    assert share[0, 1] == 0.25 and share[1, 0] == 1.0 and np.isnan(share[0, 0])
