@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo_data(args: argparse.Namespace) -> None:
     from .demo import make_demo
-    from .workflow import progress_bar
+    from .prepare import progress_bar
 
     with progress_bar(args.images, "making images") as bar:
         labels = make_demo(args.dir, args.images, args.seed, args.label_noise, bar.update)
@@ -128,8 +128,8 @@ def _read(args: argparse.Namespace) -> Any:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from .prepare import prepare
     from .run import write_json
-    from .workflow import prepare
 
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:

@@ -114,8 +114,9 @@ def sample_uniforms(rows: list[int], epoch: int, seed: int) -> torch.Tensor:
 def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False) -> torch.Tensor:
     """Mild scale and shift with reflection, and colour: changes that keep what a label names.
 
-    Scale 0.95 to 1.05 and shift up to 4 % of the side, so that not even a small thing in a corner is lost; brightness, contrast and saturation within 15 %. With `flip`
-    half of the images are mirrored too, which keeps a fish a fish but makes no digit, letter or left hand.
+    Scale 0.95 to 1.05 and shift up to 4 % of the side, so that not even a small thing in a corner is lost;
+    brightness, contrast and saturation within 15 %. With `flip` half of the images are mirrored too, which keeps a
+    fish a fish but makes no digit, letter or left hand.
 
     Parameters
     ----------

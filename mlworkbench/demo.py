@@ -23,7 +23,7 @@ SIDE = 96
 # Uneven on purpose: the rarest class has about a sixth of the positives of the commonest.
 FREQUENCY = np.array([0.07, 0.34, 0.25, 0.26, 0.13, 0.27, 0.10, 0.13, 0.28, 0.29])
 TOGETHER = (2, 7)  # where there is a two, a seven often follows
-CONTRAST = 130  # how far a digit's brightness lies from the ground's, of 255
+CONTRAST = 150  # how far a digit's brightness lies from the ground's, of 255
 
 
 def make_demo(
@@ -139,7 +139,7 @@ def _draw_scene(
         boxes.append((size, left, top))
         digit = Image.fromarray((strokes[c][rng.integers(len(strokes[c]))] * 255).astype(np.uint8))
         turned = digit.resize((size, size), Image.Resampling.BICUBIC).rotate(
-            rng.uniform(-6, 6), Image.Resampling.BICUBIC
+            rng.uniform(-5, 5), Image.Resampling.BICUBIC
         )
         ink = np.asarray(turned, np.float32)[..., None] / 255
         place = canvas[top : top + size, left : left + size]
@@ -152,7 +152,7 @@ def _draw_scene(
 def _free_place(rng: np.random.Generator, boxes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
     """A place (size, left, top) that touches no other; the longer the search, the smaller the digit."""
     for attempt in range(1000):
-        size = int(rng.integers(32, 45)) - attempt // 50
+        size = int(rng.integers(34, 47)) - attempt // 50
         left, top = (int(v) for v in rng.integers(0, SIDE - size + 1, 2))
         if all(left + size <= x or x + other <= left or top + size <= y or y + other <= top for other, x, y in boxes):
             break

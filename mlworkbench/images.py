@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .exceptions import WorkbenchError
 
 MAX_PIXELS = 100_000_000
+# Raster formats only: Pillow also reads some whose decoding starts other programs (EPS) or renders documents.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "PCX", "ICO")
+# Ultralytics replaces Image.open by one that tries to install packages for a file that is no image.
+_open = vars(sys.modules.get("ultralytics.utils.patches", object)).get("_image_open", Image.open)
 
 
 class ImageFault(WorkbenchError):
@@ -69,7 +74,7 @@ def load_image(image_path: str, root: Path, size: int | None = None, max_pixels:
     """
     file = locate(image_path, root)
     try:
-        with Image.open(file) as image:
+        with _open(file, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             if size is not None:

@@ -51,16 +51,16 @@ def run_notebooks(
     odd = [name for name in given if name not in known]
     if odd:
         raise WorkbenchError(f"no notebook has a parameter {odd[0]!r}; expected one of {', '.join(known)}")
+    values = {path: {n: _typed(n, given[n], names[n]) for n in given if n in names} for path, names in declared.items()}
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with _kernel_of_this_python() as kernel:
         for path in paths:
-            values = {n: _typed(n, given[n], declared[path][n]) for n in given if n in declared[path]}
             target, start = out / path.name, time.monotonic()
             say(f"{path.stem} …")
             try:
                 pm.execute_notebook(
-                    str(path), str(target), values, kernel_name=kernel, cwd=str(FOLDER), progress_bar=False
+                    str(path), str(target), values[path], kernel_name=kernel, cwd=str(FOLDER), progress_bar=False
                 )
             except pm.PapermillExecutionError as error:
                 what = str(error.evalue).splitlines()[0] if error.evalue else error.ename

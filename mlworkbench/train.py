@@ -148,7 +148,7 @@ def train_step(
     loss = bce(logits.float(), targets.to(device))
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.detach()
 

@@ -1,10 +1,11 @@
-"""What a user calls: prepare, fit, Run, predict, evaluate. It joins the parts and holds no mathematics."""
+"""What a user calls: fit, Run, predict, evaluate. It joins the parts and holds no mathematics."""
 
 import glob
+import logging
+import os
 import platform
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from . import run as folder_of
 from .datasets import ImageDataset, make_loader
-from .demo import make_demo
 from .exceptions import RunFailed, WorkbenchError
 from .images import ImageFault, check_images
 from .labels import SPLITS, LabelTable, read_labels, write_csv
@@ -25,164 +24,12 @@ from .losses import bce
 from .metrics import average_precision, mean_defined, score
 from .model import YOLOClassifier, build_model, load_weights, save_weights
 from .predictions import Predictions
-from .splits import stratified_split
+from .prepare import MAX_QUARANTINE, Prepared, prepare, progress_bar, write_quarantine
 from .thresholds import Thresholds
 from .train import Settings, choose_device, choose_precision, infer, train
 
-PROJECT = Path(__file__).resolve().parent.parent
-DEMO_LABELS = Path("data/digit_scenes/labels.csv")
-MAX_QUARANTINE = 0.20
+log = logging.getLogger("mlworkbench")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Labelled images that can be trained on, and what was found on the way.
-
-    Attributes
-    ----------
-    table : the usable rows
-    split : object array [N] of "train", "val", "test", aligned with `table`
-    quarantine : columns `line, image_path, reason`
-    warnings : (kind, message) pairs
-    sizes : int64 [N, 2], width and height
-    """
-
-    table: LabelTable
-    split: np.ndarray
-    quarantine: pd.DataFrame
-    warnings: list[tuple[str, str]]
-    sizes: np.ndarray
-
-    def of(self, split: str) -> LabelTable:
-        """The rows of one split."""
-        return self.table.take(self.split == split)
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        """How many images each split has."""
-        return {name: int((self.split == name).sum()) for name in SPLITS}
-
-
-def from_project(path: str | Path) -> Path:
-    """A path as notebooks take it: a relative one starts at the project's root."""
-    return PROJECT / path
-
-
-def open_labels(
-    labels_file: str | Path,
-    image_root: str | Path | None = None,
-    classes_file: str | Path | None = None,
-    splits_file: str | Path | None = None,
-) -> LabelTable:
-    """Read a notebook's labels file; the built-in data set is made on first need."""
-    file = from_project(labels_file)
-    if file == from_project(DEMO_LABELS) and not file.exists():
-        print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
-        make_demo(file.parent)
-    places = [None if place is None else from_project(place) for place in (image_root, classes_file, splits_file)]
-    return read_labels(file, *places)
-
-
-def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
-    """Write what notebook 01 found to `inspect/` of the run folder: `summary.json` and `quarantine.csv`."""
-    folder = Path(run_dir) / folder_of.INSPECT
-    table = prepared.table
-    positives = {name: (prepared.of(name).y == 1).sum(0).tolist() for name in SPLITS}
-    summary = {
-        "labels_sha256": table.sha256,
-        "rows": len(table) + len(prepared.quarantine),
-        "class_names": table.class_names,
-        "splits": prepared.split_sizes,
-        "positives": positives,
-        "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
-    }
-    folder_of.write_json(folder / "summary.json", summary)
-    _write_quarantine(prepared.quarantine, folder / folder_of.QUARANTINE)
-    return folder
-
-
-def _write_quarantine(quarantine: pd.DataFrame, file: Path) -> None:
-    rows = quarantine.itertuples(index=False)
-    folder_of.write_whole(file, write_csv(rows, ("line", "image_path", "reason")))
-
-
-def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE) -> Prepared:
-    """Check every image, set the bad ones aside, and split the rest.
-
-    Raises
-    ------
-    WorkbenchError : more than `max_quarantine` set aside, or nothing left of a split
-    """
-    with progress_bar(len(table), "checking images") as bar:
-        found = check_images(table.paths, table.root, progress=bar.update)
-    bad = np.array([isinstance(item, ImageFault) for item in found], bool)
-    quarantine = pd.DataFrame(
-        {
-            "line": table.lines[bad],
-            "image_path": table.paths[bad],
-            "reason": [str(item) for item in found if isinstance(item, ImageFault)],
-        }
-    )
-    if bad.mean() > max_quarantine:
-        first = quarantine.iloc[0]
-        raise WorkbenchError(
-            f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
-            f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
-        )
-    table = table.take(~bad)
-    infos = [item for item in found if not isinstance(item, ImageFault)]
-    digests = np.array([info.digest for info in infos])
-    warnings = _duplicates(table, digests)
-    split = table.split
-    if split is None:
-        split = stratified_split(table.y, _merged_groups(digests, table.group), seed)
-    for name in SPLITS:
-        rows = split == name
-        if not rows.any():
-            raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
-        for c in np.flatnonzero(~(table.y[rows] == 1).any(0)):
-            warnings.append(
-                ("no positive", f"class {table.class_names[c]!r} has no positive in {name}: no score there")
-            )
-    sizes = np.array([(info.width, info.height) for info in infos], np.int64)
-    return Prepared(table, split, quarantine, warnings, sizes)
-
-
-def _merged_groups(digests: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """Groups that hold rows together which share a digest or a group, transitively."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(digests)
-    keys = [np.unique(key, return_inverse=True)[1] for key in (digests, group) if key is not None]
-    rows = np.tile(np.arange(n), len(keys))
-    nodes = np.concatenate([n + sum(int(k.max()) + 1 for k in keys[:i]) + key for i, key in enumerate(keys)])
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, nodes)), shape=(int(nodes.max()) + 1,) * 2)
-    return connected_components(graph, directed=False)[1][:n]
-
-
-def _duplicates(table: LabelTable, digests: np.ndarray) -> list[tuple[str, str]]:
-    """Warnings about images whose bytes are equal: conflicts in labels, and duplicates that given splits part."""
-    found = []
-    order = np.argsort(digests, kind="stable")
-    for rows in np.split(order, np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1):
-        if len(rows) < 2:
-            continue
-        names = ", ".join(repr(path) for path in table.paths[rows[:4]])
-        where = f"{names} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
-        if (table.y[rows] != table.y[rows[0]]).any():
-            found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
-        elif table.split is not None and len(set(table.split[rows])) > 1:
-            found.append(("leak", f"the same image in several splits: {where}; keep it in one"))
-        else:
-            found.append(("duplicate", f"the same image twice: {where}; harmless within one split"))
-    return found
-
-
-def progress_bar(total: int, what: str) -> tqdm:
-    """A bar on standard error for people at a terminal, silent elsewhere (a notebook would save every step)."""
-    return tqdm(total=total, desc=what, unit=" images", disable=not sys.stderr.isatty(), leave=False, smoothing=0.1)
 
 
 def fit(
@@ -211,8 +58,11 @@ def fit(
         raise WorkbenchError(f"{folder} holds a run; choose another folder, or --overwrite to replace it")
     device = choose_device(chosen.device)
     prepared = prepare(table, chosen.seed, max_quarantine)
-    torch.manual_seed(chosen.seed)
-    model = build_model(chosen.model, table.class_names)
+    for line in prepared.in_short():
+        log.warning(line)
+    with torch.random.fork_rng():  # the caller's random state is not ours to seed
+        torch.manual_seed(chosen.seed)
+        model = build_model(chosen.model, table.class_names)
     with folder_of.writing(folder):
         folder_of.clear(folder)
         run = Run(folder)
@@ -359,7 +209,7 @@ class Run:
         )
         splits = zip(table.paths, prepared.split, strict=True)
         folder_of.write_whole(self.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
-        _write_quarantine(prepared.quarantine, self.folder / folder_of.QUARANTINE)
+        write_quarantine(prepared.quarantine, self.folder / folder_of.QUARANTINE)
 
         history: list[dict[str, float]] = []
         targets = torch.from_numpy(val_rows.y)
@@ -454,4 +304,5 @@ def _images_of(source: str) -> tuple[Path, list[str]]:
     files = sorted(Path(f) for f in glob.glob(source, recursive=True) if Path(f).suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise WorkbenchError(f"{source!r} names no image, folder, glob or labels file")
-    return Path(), [str(f) for f in files]
+    root = Path(os.path.commonpath([f.parent for f in files]))
+    return root, [str(f.relative_to(root)) for f in files]

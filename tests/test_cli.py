@@ -46,9 +46,9 @@ def test_check_says_what_it_found(demo_labels, tmp_path, capsys):
     found = json.loads((tmp_path / "c.json").read_text())
     assert list(found) == ["rows", "class_names", "faults", "quarantine", "warnings", "splits"]
     assert [row["line"] for row in found["quarantine"]] == [62, 63] and found["splits"] == {
-        "train": 43,
+        "train": 42,
         "val": 9,
-        "test": 9,
+        "test": 10,
     }
     out = capsys.readouterr().out
     assert "63 rows, 10 classes" in out and "images/not_an_image.jpg: not an image" in out

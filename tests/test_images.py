@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,3 +103,21 @@ def test_check_keeps_the_order_and_tells_equal_files(picture, tmp_path):
     a, missing, b, c = check_images(["a.jpg", "no.jpg", "b.jpg", "c.jpg"], tmp_path, progress=seen.append)
     assert a.digest == b.digest != c.digest and (c.width, c.height) == (31, 17)
     assert isinstance(missing, ImageFault) and len(seen) == 4
+
+
+def test_ultralytics_own_way_of_opening_images_is_not_taken(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    code = (
+        "import ultralytics.utils.patches, pathlib, sys\n"
+        "from mlworkbench.images import check_images\n"
+        "print(check_images(['text.jpg'], pathlib.Path(sys.argv[1]))[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert (
+        done.stdout.splitlines()[-1] == "not an image that Pillow can read" and "heif" not in done.stdout + done.stderr
+    )
+
+
+def test_no_format_that_starts_another_program(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    assert reason("a.eps", tmp_path) == "not an image that Pillow can read"

@@ -43,7 +43,8 @@ def test_every_family_gives_the_same_raw_logits_in_both_modes(family):
 
 def test_a_yaml_of_the_users_own_takes_the_number_of_classes(tmp_path):
     (tmp_path / "mine.yaml").write_text(
-        "nc: 7\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n  - [-1, 1, Conv, [32, 3, 2]]\nhead:\n  - [-1, 1, Classify, [nc]]\n"
+        "nc: 7\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n"
+        "  - [-1, 1, Conv, [32, 3, 2]]\nhead:\n  - [-1, 1, Classify, [nc]]\n"
     )
     model = build_model(tmp_path / "mine.yaml", NAMES)
     assert model.head.out_features == 3 and model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
