@@ -6,7 +6,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --python $(BIN)/python
 RUN_DIR ?= runs/demo
 
-.PHONY: setup demo test lab lint clean
+.PHONY: setup demo test lab lint lock clean
 
 setup: .venv/installed
 
@@ -44,9 +44,10 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-requirements.lock: pyproject.toml
+# After a change of dependencies in pyproject.toml. No rule of its own for the file: a clone's time stamps mean nothing.
+lock:
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header pyproject.toml --output-file $@
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--epochs", type=int, metavar="N", help="(15)")
     sub.add_argument("--batch", type=int, dest="batch_size", metavar="N", help="images a step (32)")
     sub.add_argument("--imgsz", type=int, dest="image_size", metavar="N", help="side in pixels (224)")
-    sub.add_argument("--lr", type=float, dest="learning_rate", metavar="X", help="peak rate (from the weights)")
+    sub.add_argument("--lr", type=float, dest="learning_rate", metavar="X", help="peak learning rate (0.001)")
     sub.add_argument("--flip", action="store_true", default=None, help="mirror images at random (not for text)")
     sub.add_argument("--seed", type=int, metavar="N", help="(0)")
     sub.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="(auto: the fastest, as measured)")

@@ -23,7 +23,7 @@ SIDE = 96
 # Uneven on purpose: the rarest class has about a sixth of the positives of the commonest.
 FREQUENCY = np.array([0.07, 0.34, 0.25, 0.26, 0.13, 0.27, 0.10, 0.13, 0.28, 0.29])
 TOGETHER = (2, 7)  # where there is a two, a seven often follows
-CONTRAST = 150  # how far a digit's brightness lies from the ground's, of 255
+CONTRAST = 160  # how far a digit's brightness lies from the ground's, of 255
 
 
 def make_demo(
@@ -59,7 +59,7 @@ def make_demo(
     rng = np.random.default_rng(seed)
     split_of_scene = rng.permutation(np.repeat(SPLITS, _shares(images)))
     photographs = [Image.fromarray(photo) for photo in load_sample_images().images]
-    strokes = _digits_by_split(rng)
+    strokes = _digits_by_split(np.random.default_rng([seed, 1]))
     paths, y = [], np.zeros((images, 10), np.int8)
     for i in range(images):
         y[i] = _draw_labels(rng)
@@ -152,7 +152,7 @@ def _draw_scene(
 def _free_place(rng: np.random.Generator, boxes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
     """A place (size, left, top) that touches no other; the longer the search, the smaller the digit."""
     for attempt in range(1000):
-        size = int(rng.integers(34, 47)) - attempt // 50
+        size = int(rng.integers(36, 49)) - attempt // 50
         left, top = (int(v) for v in rng.integers(0, SIDE - size + 1, 2))
         if all(left + size <= x or x + other <= left or top + size <= y or y + other <= top for other, x, y in boxes):
             break

@@ -60,7 +60,13 @@ def run_notebooks(
             say(f"{path.stem} …")
             try:
                 pm.execute_notebook(
-                    str(path), str(target), values[path], kernel_name=kernel, cwd=str(FOLDER), progress_bar=False
+                    str(path),
+                    str(target),
+                    values[path],
+                    kernel_name=kernel,
+                    cwd=str(FOLDER),
+                    progress_bar=False,
+                    stdout_file=sys.stdout,
                 )
             except pm.PapermillExecutionError as error:
                 what = str(error.evalue).splitlines()[0] if error.evalue else error.ename
@@ -97,7 +103,7 @@ def _kernel_of_this_python() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "kernels", name, "kernel.json")
         spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
         spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:

@@ -17,7 +17,7 @@ from .thresholds import Curves, Thresholds
 # Okabe and Ito's colours, which colour-blind people tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE, GREEN), strict=True))
-STYLE: Any = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,15 +44,15 @@ def plain(text: object, most: int = 40) -> str:
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns, **options)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def _class_height(classes: int) -> float:
     return max(2.5, 0.8 + 0.28 * classes)
 
 
+@rc_context(_STYLE)
 def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Positives of each class in each split, and how many labels an image has.
 
@@ -73,7 +73,7 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
     left.invert_yaxis()
     left.set(title="Images in which a class is present", xlabel="images", xlim=(0, start.max() * 1.12 + 1))
     left.grid(axis="y", visible=False)
-    left.legend(loc="lower right")
+    figure.legend(loc="outside lower left", ncols=3)
 
     sizes = np.bincount((y == 1).sum(1))
     right.bar(np.arange(len(sizes)), sizes, color=BLUE)
@@ -82,6 +82,7 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
     return figure
 
 
+@rc_context(_STYLE)
 def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Given the class of the row, how often is the class of the column there too, in percent."""
     present = (y == 1).astype(float)
@@ -107,6 +108,7 @@ def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
     """Thumbnails with captions.
 
@@ -131,6 +133,7 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int 
     return figure
 
 
+@rc_context(_STYLE)
 def history(rows: pd.DataFrame) -> Figure:
     """Losses, validation mAP and learning rate over the epochs of `history.csv`."""
     figure, (losses, scores, rates) = _figure(11, 3.1, 1, 3)
@@ -150,6 +153,7 @@ def history(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def average_precisions(scores: pd.DataFrame) -> Figure:
     """Average precision of each class beside its support, weakest first (see `metrics.class_table`)."""
     figure, ax = _figure(8, _class_height(len(scores)))
@@ -165,6 +169,7 @@ def average_precisions(scores: pd.DataFrame) -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
     """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
     curves = Curves(predictions.labels, predictions.probabilities)
@@ -179,13 +184,14 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     left.set(title=f"F1 on the split {predictions.split!r}", xlim=(0, 1.02))
     left.set_yticks(place, [plain(name) for name in names])
     left.invert_yaxis()
-    left.legend(loc="lower left")
+    figure.legend(loc="outside lower left", ncols=2)
     right.axvline(0.5, color=ORANGE, ls="--", lw=1)
     right.plot(values, place, "D", color=BLUE)
     right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
     return figure
 
 
+@rc_context(_STYLE)
 def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int = 12) -> Figure:
     """Precision-recall curves of the first classes, each with its operating point."""
     curves = Curves(predictions.labels, predictions.probabilities)
@@ -212,6 +218,7 @@ def _precision_recall(ax: Axes, curves: Curves, c: int, threshold: float) -> Non
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
 
 
+@rc_context(_STYLE)
 def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """False positives and false negatives of each class (see `errors.disagreements`)."""
     figure, ax = _figure(8, _class_height(len(class_names)))
@@ -225,5 +232,5 @@ def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     ax.set(title="Missed (left) and falsely found (right)", xlabel="images")
-    ax.legend(loc="best")
+    figure.legend(loc="outside lower left", ncols=2)
     return figure

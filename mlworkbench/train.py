@@ -23,8 +23,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Settings:
     """Everything that decides a training, saved with the run.
 
-    `learning_rate` None means 2e-3 from random weights and 1e-3 from trained ones. `workers` are processes that
-    decode images where these do not fit the cache. Sizes are in pixels.
+    `learning_rate` is the peak of the one-cycle schedule; `workers` are processes that decode images where these do
+    not fit the cache. Sizes are in pixels.
     """
 
     model: str = "yolov8n-cls.yaml"
@@ -32,7 +32,7 @@ class Settings:
     epochs: int = 15
     batch_size: int = 32
     image_size: int = 224
-    learning_rate: float | None = None
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     flip: bool = False
     precision: str = "auto"
@@ -45,7 +45,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise WorkbenchError(f"{name} is {value!r}; expected a whole number of at least {low}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+        if not 0 < self.learning_rate < 1:
             raise WorkbenchError(f"learning_rate is {self.learning_rate!r}; expected a number between 0 and 1")
         for name, choices in (("route", ROUTES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
@@ -157,7 +157,6 @@ def train(
     model: nn.Module,
     loader: DataLoader,
     settings: Settings,
-    learning_rate: float,
     precision: Precision,
     device: torch.device,
     on_epoch_end: Callable[[dict[str, float]], None],
@@ -176,9 +175,13 @@ def train(
     FloatingPointError : the loss is NaN or infinite; its second argument holds the rows of the batch
     """
     precision.place(model, device)
-    optimizer = make_optimizer(model, learning_rate, settings.weight_decay)
+    optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=settings.epochs * len(loader) + 1, pct_start=0.2, cycle_momentum=False
+        optimizer,
+        settings.learning_rate,
+        total_steps=settings.epochs * len(loader) + 1,
+        pct_start=0.1,
+        cycle_momentum=False,
     )
     for epoch in range(1, settings.epochs + 1):
         start, total, seen = time.perf_counter(), 0.0, 0

@@ -184,7 +184,6 @@ class Run:
         on_epoch_end: Callable[[dict[str, float]], None] | None,
     ) -> None:
         table = prepared.table
-        rate = settings.learning_rate or (1e-3 if model.trained else 2e-3)
         train_rows, val_rows = prepared.of("train"), prepared.of("val")
         size, batch, seed = settings.image_size, settings.batch_size, settings.seed
         train_set = ImageDataset(train_rows.paths, table.root, train_rows.y, size, True, settings.flip, seed)
@@ -197,7 +196,7 @@ class Run:
             format_version=folder_of.FORMAT_VERSION,
             status="running",
             class_names=table.class_names,
-            settings=asdict(settings) | {"learning_rate": rate, "device": str(device)},
+            settings=asdict(settings) | {"device": str(device)},
             precision=asdict(precision),
             preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
             architecture=model.architecture,
@@ -233,7 +232,7 @@ class Run:
 
         with progress_bar(settings.epochs * len(train_set), "training") as bar:
             try:
-                train(model, train_loader, settings, rate, precision, device, end_epoch, bar.update)
+                train(model, train_loader, settings, precision, device, end_epoch, bar.update)
             except KeyboardInterrupt:
                 self._write_state(status="interrupted")
                 if not history:

@@ -52,7 +52,7 @@ def executed(demo_labels, tmp_path_factory):
     said = []
     parameters = {
         "labels_file": str(demo_labels), "run_dir": str(folder / "run"), "epochs": "2", "image_size": "32",
-        "batch_size": "8", "precision": "fp32", "top_k": "3", "learning_rate": "1e-3",
+        "batch_size": "8", "precision": "fp32", "top_k": "3", "learning_rate": "2e-3",
     }  # fmt: skip
     return run_notebooks(folder / "out", parameters=parameters, say=said.append), folder / "run", said
 
@@ -68,7 +68,7 @@ def test_they_run_and_the_run_folder_is_whole(executed):
     assert [path.stem for path in written] == sorted(PARAMETERS)
     assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 8
     run = Run(folder)
-    assert run.status == "finished" and len(run.history) == 2 and run.state["settings"]["learning_rate"] == 1e-3
+    assert run.status == "finished" and len(run.history) == 2 and run.state["settings"]["learning_rate"] == 2e-3
     assert run.thresholds().split == "val"
     assert json.loads((folder / "metrics/test.json").read_text())["map"] > 0
     assert json.loads((folder / "inspect/summary.json").read_text())["rows"] == 63

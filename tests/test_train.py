@@ -22,7 +22,7 @@ def learn(dataset, epochs, precision="fp32", poison=None):
     if poison is not None:
         poison(model)
     loader = make_loader(dataset, 5, train=True)
-    train(model, loader, Settings(epochs=epochs), 2e-3, Precision(precision, True), CPU, rows.append)
+    train(model, loader, Settings(epochs=epochs, learning_rate=2e-3), Precision(precision, True), CPU, rows.append)
     return model, rows
 
 

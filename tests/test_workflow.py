@@ -27,7 +27,7 @@ def test_the_run_folder_holds_what_the_contract_says(tiny_run):
     ]
     state = json.loads((tiny_run.folder / "run.json").read_text())
     assert state["status"] == "finished" and state["class_names"][0] == "zero"
-    assert state["settings"]["epochs"] == 2 and state["settings"]["learning_rate"] == 2e-3
+    assert state["settings"]["epochs"] == 2 and state["settings"]["learning_rate"] == 1e-3
     assert state["precision"]["name"] == "fp32" and state["architecture"]["nc"] == 10
     assert {"torch", "ultralytics", "mlworkbench"} <= set(state["versions"])
     assert tiny_run.history.columns.tolist() == ["epoch", "lr", "train_loss", "val_loss", "val_map", "seconds"]
