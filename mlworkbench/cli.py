@@ -48,10 +48,13 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def labelled(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("labels", metavar="LABELS", help='CSV with rows such as a.jpg,"[0, 1, 1, 0]"')
+        sub.add_argument(
+            "labels", metavar="LABELS", help='rows such as a.jpg,"[0, 1, 1, 0]", or other forms: see README'
+        )
         sub.add_argument("--root", metavar="DIR", help="where image paths start (default: the folder of LABELS)")
         sub.add_argument("--classes", metavar="FILE", help="class names, one a line (default: classes.txt beside it)")
         sub.add_argument("--splits", metavar="FILE", help="CSV image_path,split (default: its own splits, or 70/15/15)")
+        sub.add_argument("--tag-delimiter", metavar="C", help="what parts tags (default: found)")
         sub.add_argument(
             "--max-quarantine", type=float, default=0.2, metavar="F", help="share of bad images allowed (0.2)"
         )
@@ -124,7 +127,7 @@ def _demo_data(args: argparse.Namespace) -> None:
 def _read(args: argparse.Namespace) -> Any:
     from .labels import read_labels
 
-    return read_labels(args.labels, args.root, args.classes, args.splits)
+    return read_labels(args.labels, args.root, args.classes, args.splits, args.tag_delimiter)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -251,11 +254,11 @@ def _errors(args: argparse.Namespace) -> None:
 
 def _csv(frame: Any) -> bytes:
     """A CSV meant for spreadsheets: no path or class name in a cell begins a formula."""
-    from .labels import spreadsheet_path, spreadsheet_text
+    from .cells import mark_path, mark_text
 
-    safe = frame.assign(image_path=frame.image_path.map(spreadsheet_path))
+    safe = frame.assign(image_path=frame.image_path.map(mark_path))
     if "class" in frame:
-        safe = safe.assign(**{"class": frame["class"].map(spreadsheet_text)})
+        safe = safe.assign(**{"class": frame["class"].map(mark_text)})
     return safe.to_csv(index=False).encode()
 
 

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .cells import UNKNOWN
 from .images import load_image
-from .labels import UNKNOWN
 
 CACHE_BYTES = 2_000_000_000
 

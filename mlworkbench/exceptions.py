@@ -28,7 +28,7 @@ class LabelFaults(WorkbenchError):
     SHOWN = 50
 
     def __init__(self, source: Path, faults: Sequence[tuple[int, str]]):
-        self.source, self.faults = source, list(faults)
+        self.source, self.faults = source, sorted(faults)
         shown = [f"{source}:{line}: {message}" for line, message in self.faults[: self.SHOWN]]
         if len(self.faults) > self.SHOWN:
             shown.append(f"… and {len(self.faults) - self.SHOWN:,} more")

@@ -1,20 +1,32 @@
-"""Labels files: image paths with multi-hot labels, read as data and checked before anything else happens."""
+"""Labels files in every form that people have them in, read as data and checked before anything else happens."""
 
 import csv
 import hashlib
 import io
-import json
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .cells import (
+    TAG_DELIMITERS,
+    UNKNOWN,
+    labels_of,
+    mark_path,
+    parse_list,
+    short,
+    split_tags,
+    unmark_path,
+)
 from .exceptions import LabelFaults, WorkbenchError
+from .tabular import EXPECTED, PATH_COLUMNS, Layout, Row, mend_list, open_layout, open_regular, read_table
 
-PATH_COLUMNS = ("image_path", "image", "path", "file", "filename", "file_name")
 SPLITS = ("train", "val", "test")
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,13 @@ class LabelTable:
     paths : object array [N] of str, relative to `root`
     class_names : list of C str, in the order of the columns of `y`
     y : int8 [N, C]; 1 present, 0 absent, -1 unknown
-    lines : int64 [N], the physical line of each row in `source`
+    lines : int64 [N], the physical line of each row in `source` (in Parquet: the row, from 1)
     root : folder that the paths start from
     source, sha256 : the labels file and the digest of its bytes
-    classes_file : where the class names come from, or None where they are made up
+    classes_file : where the class names come from, or None where the labels file itself has them or none are known
+    tag_delimiter : what parted the tags, or None in every other form
     split, group : object arrays [N] of str, or None where the file gives none
+    notes : (kind, message) pairs about what was read and is worth knowing
     """
 
     paths: np.ndarray
@@ -41,14 +55,16 @@ class LabelTable:
     source: Path
     sha256: str
     classes_file: Path | None = None
+    tag_delimiter: str | None = None
     split: np.ndarray | None = None
     group: np.ndarray | None = None
+    notes: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, rows: np.ndarray) -> "LabelTable":
-        """The table of these rows (a boolean mask or indices)."""
+    def take(self, rows: np.ndarray | slice) -> "LabelTable":
+        """The table of these rows (a boolean mask, indices or a slice)."""
         return replace(
             self,
             paths=self.paths[rows],
@@ -64,15 +80,18 @@ def read_labels(
     root: str | Path | None = None,
     classes: str | Path | None = None,
     splits: str | Path | None = None,
+    tag_delimiter: str | None = None,
 ) -> LabelTable:
-    """Read a labels file with a list column: `a.jpg,"[0, 1, 1, 0]"`, with or without a header.
+    """Read a labels file: a list column, one column per class, or tags, as CSV, TSV, JSON Lines or Parquet.
 
     Parameters
     ----------
-    path : UTF-8 CSV; the optional columns `split` and `group` are kept
+    path : the file; its form is told from its content
     root : where image paths start (default: the folder of the labels file)
-    classes : file with one class name a line (default: `classes.txt` beside the labels file, else `class_0` …)
-    splits : CSV `image_path,split` that overrides the file's own splits
+    classes : file with one class name a line (default: the header, else `classes.txt` beside the labels file, else
+        `class_0` …; tags without one are sorted)
+    splits : file `image_path,split` that overrides the labels file's own splits
+    tag_delimiter : what parts tags (default: the first of `|`, `;` and `,` that occurs)
 
     Raises
     ------
@@ -81,204 +100,268 @@ def read_labels(
 
     >>> table = read_labels("data/digit_scenes/labels.csv")      # doctest: +SKIP
     >>> table.y.shape                                            # doctest: +SKIP
-    (3000, 10)
+    (3003, 10)
     """
     source = Path(path)
-    data = _read_bytes(source, "labels file")
-    faults: list[tuple[int, str]] = []
-    rows = list(_rows(data, source))
-    if not rows:
-        raise LabelFaults(source, [(1, 'the file is empty; expected rows such as a.jpg,"[0, 1, 1, 0]"')])
-
-    columns = _header(rows[0][1])
-    if columns is None:
-        columns = {"image_path": 0, "labels": 1}
-    else:
-        twice = sorted({name for name in rows[0][1] if rows[0][1].count(name) > 1})
-        faults += [(rows[0][0], f"column {name!r} stands more than once") for name in twice]
-        if "labels" not in columns:
-            faults.append((rows[0][0], f"no column 'labels' in the header {', '.join(rows[0][1])!r}"))
-        rows = rows[1:]
-        if not rows and not faults:
-            faults.append((1, "the file has a header and no rows"))
-    if faults:
-        raise LabelFaults(source, faults)
+    layout, rows = open_layout(source)
+    read = _Rows(layout)
+    read.take(rows)
+    if not read.paths and not read.faults:
+        read.faults.append((1, f"no rows; {EXPECTED}"))
 
     beside = source.parent / "classes.txt"
-    names_file = Path(classes) if classes is not None else beside if beside.is_file() else None
+    names_file = Path(classes) if classes is not None else None
+    if names_file is None and layout.form != "columns" and beside.is_file():
+        names_file = beside
     names = None if names_file is None else _class_names(names_file)
-    width = None if names is None else len(names)
-    parsed: dict[str, list[int] | str] = {}  # distinct cells are parsed once
-    kept: dict[str, int] = {}
-    paths: list[str] = []
-    y: list[list[int]] = []
-    lines: list[int] = []
-    split: list[str] = []
-    group: list[str] = []
-    for line, cells in rows:
-        if len(cells) <= max(columns.values()):
-            expected = max(columns.values()) + 1
-            faults.append((line, f"{len(cells)} cells; expected {expected} (is a list of labels without quotes?)"))
-            continue
-        image, cell = cells[columns["image_path"]].strip(), cells[columns["labels"]]
-        labels = parsed.get(cell)
-        if labels is None:
-            labels = parsed[cell] = _parse_list(cell)
-        if isinstance(labels, str):
-            faults.append((line, labels))
-            continue
-        if width is None:
-            width = len(labels)
-        if not image:
-            faults.append((line, "empty image path"))
-        elif len(labels) != width:
-            faults.append((line, f"{len(labels)} labels; expected {width}, one for each class"))
-        elif image in kept:
-            first = kept[image]
-            if y[first] != labels:
-                faults.append((line, f"{image!r} stands on line {lines[first]} with other labels; keep one of the two"))
-        else:
-            kept[image] = len(paths)
-            paths.append(image)
-            y.append(labels)
-            lines.append(line)
-            if "split" in columns:
-                value = cells[columns["split"]].strip()
-                split.append(value)
-                if value not in SPLITS:
-                    faults.append((line, f"split {value!r}; expected one of {', '.join(SPLITS)}"))
-            if "group" in columns:
-                group.append(cells[columns["group"]].strip())
-    if faults:
-        raise LabelFaults(source, faults)
+    delimiter = tag_delimiter
+    if layout.form == "tags":
+        delimiter = delimiter or next((d for d in TAG_DELIMITERS if any(d in str(cell) for cell in read.cells)), "|")
+        names, patterns = _patterns_of_tags(read, names, delimiter)
+    elif layout.form == "columns":
+        names, patterns = _patterns_of_columns(read, layout, names)
+    else:
+        names, patterns = _patterns_of_lists(read, names)
+    kept, notes = read.without_repeats(patterns)
+    if read.faults:
+        raise LabelFaults(source, read.faults)
 
-    assert width is not None  # every row was kept, so one of them set it
+    every = np.array(read.which, np.int32)[kept]
     table = LabelTable(
-        paths=np.array(paths, dtype=object),
-        class_names=names or [f"class_{i}" for i in range(width)],
-        y=np.array(y, dtype=np.int8).reshape(len(paths), width),
-        lines=np.array(lines, dtype=np.int64),
+        paths=np.array(read.paths, dtype=object)[kept],
+        class_names=names,
+        y=patterns[every],
+        lines=np.array(read.lines, np.int64)[kept],
         root=Path(root) if root is not None else source.parent,
         source=source,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=_digest(source),
         classes_file=names_file,
-        split=np.array(split, dtype=object) if split else None,
-        group=np.array(group, dtype=object) if group else None,
+        tag_delimiter=delimiter if layout.form == "tags" else None,
+        split=np.array(read.split, dtype=object)[kept] if layout.split is not None else None,
+        group=np.array(read.group, dtype=object)[kept] if layout.group is not None else None,
+        notes=tuple(notes),
     )
     return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
 
 
+def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
+    """The bytes of a labels file with a list column, and of `classes.txt` beside it, for a whole-file writer.
+
+    Raises
+    ------
+    WorkbenchError : a class name that one line cannot hold
+    """
+    for name in table.class_names:
+        if not name.strip() or "\n" in name or "\r" in name:
+            raise WorkbenchError(f"class name {name!r} does not fit on a line of classes.txt")
+    extra = {name: values for name in ("split", "group") if (values := getattr(table, name)) is not None}
+    columns = [map(mark_path, table.paths), map(str, table.y.tolist()), *extra.values()]
+    rows = write_csv(zip(*columns, strict=True), ("image_path", "labels", *extra))
+    return {file.parent / "classes.txt": "".join(f"{name}\n" for name in table.class_names).encode(), file: rows}
+
+
 def write_csv(rows: Iterable[Sequence[object]], header: Sequence[str]) -> bytes:
-    """A CSV as bytes (UTF-8, `\\n` line ends), for the whole-file writers."""
+    """A CSV as bytes (UTF-8, `\\n` line ends, text quoted), for the whole-file writers."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerow(header)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return text.getvalue().encode()
 
 
-def spreadsheet_path(path: str) -> str:
-    """The path with `./` before it where a spreadsheet would take it for a formula."""
-    return f"./{path}" if path.startswith(tuple("=+-@")) else path
+class _Rows:
+    """Rows taken apart: each distinct label cell is kept once, whatever the number of rows."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self.paths: list[str] = []
+        self.lines, self.which = array("q"), array("i")
+        self.split: list[str] = []
+        self.group: list[str] = []
+        self.cells: list[Any] = []  # the distinct label cells
+        self.bad: set[int] = set()  # those of them that are at fault
+        self.faults: list[tuple[int, str]] = []
+
+    def take(self, rows: Iterable[Row]) -> None:
+        layout = self.layout
+        known: dict[Any, int] = {}
+        labels_at = itemgetter(*layout.labels)
+        single = layout.form == "columns" and len(layout.labels) == 1
+        for line, cells in rows:
+            if isinstance(cells, str):
+                self.faults.append((line, cells))
+                continue
+            if not cells:
+                continue
+            if len(cells) != layout.width:
+                cells = self._fitted(cells)
+                if len(cells) != layout.width:
+                    self.faults.append((line, f"{len(cells)} cells; expected {layout.width}"))
+                    continue
+            path, cell = cells[layout.path], labels_at(cells)
+            try:
+                key, place = cell, known.get(cell)
+            except TypeError:  # a list, from JSON or Parquet
+                key = repr(cell)
+                place = known.get(key)
+            if place is None:
+                place = known[key] = len(self.cells)
+                self.cells.append((cell,) if single else cell)
+            if type(path) is not str or not path:
+                self.faults.append((line, "empty image path" if path in ("", None) else f"{short(path)} is no path"))
+                continue
+            if layout.split is not None:
+                value = cells[layout.split]
+                if value not in SPLITS:
+                    self.faults.append((line, f"split {short(value)}; expected one of {', '.join(SPLITS)}"))
+                    continue
+                self.split.append(value)
+            if layout.group is not None:
+                self.group.append("" if cells[layout.group] is None else str(cells[layout.group]))
+            self.paths.append(unmark_path(path))
+            self.lines.append(line)
+            self.which.append(place)
+
+    def _fitted(self, cells: list[Any]) -> list[Any]:
+        """A row of another length, mended where that is safe."""
+        if self.layout.form == "list":
+            cells = mend_list(cells, self.layout.labels[0])
+        while len(cells) > self.layout.width and cells[-1] in ("", None):  # spreadsheets leave empty cells behind
+            cells = cells[:-1]
+        return cells
+
+    def fault_of_cell(self, place: int, message: str) -> None:
+        """The same fault for every row that has this label cell."""
+        self.bad.add(place)
+        rows = np.flatnonzero(np.array(self.which, np.int32) == place)
+        self.faults += [(self.lines[row], message) for row in rows]
+
+    def without_repeats(self, patterns: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        """Rows [M] to keep, one for each path; a path with other labels on another line is a fault."""
+        first = dict(zip(reversed(self.paths), range(len(self.paths) - 1, -1, -1), strict=True))
+        if len(first) == len(self.paths):
+            return np.arange(len(self.paths)), []
+        keep, repeated = np.ones(len(self.paths), bool), []
+        for row, path in enumerate(self.paths):
+            before = first[path]
+            if before == row:
+                continue
+            keep[row] = False
+            repeated.append(row)
+            if self.bad & {self.which[before], self.which[row]}:
+                continue
+            same = (patterns[self.which[before]] == patterns[self.which[row]]).all()
+            if not same or any(values and values[before] != values[row] for values in (self.split, self.group)):
+                what = "labels" if not same else "split or group"
+                self.faults.append(
+                    (self.lines[row], f"{short(path)} stands on line {self.lines[before]} with other {what}; keep one")
+                )
+        where = f"line {self.lines[repeated[0]]} and {len(repeated) - 1} more" if repeated else ""
+        return np.flatnonzero(keep), [("repeated", f"rows that repeat another one are read once: {where}")]
 
 
-def spreadsheet_text(text: str) -> str:
-    """The text with `'` before it where a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(tuple("=+-@")) else text
+def _patterns_of_lists(read: _Rows, names: list[str] | None) -> tuple[list[str], np.ndarray]:
+    parsed = [parse_list(cell) for cell in read.cells]
+    rows_of = np.bincount(np.array(read.which, np.int32), minlength=len(parsed))
+    lengths: Counter[int] = Counter()
+    for labels, rows in zip(parsed, rows_of.tolist(), strict=True):
+        if isinstance(labels, list):
+            lengths[len(labels)] += rows
+    # Without names the length that most rows have is the right one, wherever the wrong ones stand.
+    width = len(names) if names is not None else lengths.most_common(1)[0][0] if lengths else 0
+    patterns = np.full((len(parsed), width), UNKNOWN, np.int8)
+    for place, labels in enumerate(parsed):
+        if isinstance(labels, str):
+            read.fault_of_cell(place, labels)
+        elif labels is not None and len(labels) != width:
+            read.fault_of_cell(place, f"{len(labels)} labels; expected {width}, one for each class")
+        elif labels is not None:
+            patterns[place] = labels
+    return names if names is not None else [f"class_{i}" for i in range(width)], patterns
 
 
-def _read_bytes(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkbenchError(f"{what} {path}: {error.strerror or error}") from None
-
-
-def _rows(data: bytes, source: Path) -> Iterable[tuple[int, list[str]]]:
-    """Non-empty CSV rows with the physical line on which each begins."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LabelFaults(source, [(line, "not UTF-8 text; save the file as CSV in UTF-8")]) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    line = 1
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise LabelFaults(source, [(line, f"{error}; are the quotes balanced?")]) from None
-        if any(cell.strip() for cell in cells):
-            yield line, cells
-        line = reader.line_num + 1
-
-
-def _header(cells: list[str]) -> dict[str, int] | None:
-    """Column positions by their standard name, or None where the first row is data."""
-    names = [cell.strip() for cell in cells]
-    for name in PATH_COLUMNS:
-        if name in names:
-            columns = {"image_path": names.index(name)}
-            return columns | {n: names.index(n) for n in ("labels", "split", "group") if n in names}
-    return None
-
-
-def _parse_list(cell: str) -> list[int] | str:
-    """Labels of a cell such as `[0, 1, 1, 0]`, or what is wrong with it."""
-    try:
-        values = json.loads(cell)
-    except ValueError:
-        values = None
-    if not isinstance(values, list) or not values:
-        return f"{_short(cell)} is no list of labels; expected a list such as [0, 1, 1, 0]"
-    labels: list[int] = []
-    for value in values:
-        if value is None:
-            labels.append(UNKNOWN)
-        elif isinstance(value, (bool, int, float)) and value in (UNKNOWN, 0, 1):
-            labels.append(int(value))
+def _patterns_of_columns(read: _Rows, layout: Layout, given: list[str] | None) -> tuple[list[str], np.ndarray]:
+    own = layout.class_names or []
+    if given is not None and sorted(given) != sorted(own):
+        odd = [name for name in (*given, *own) if (name in given) != (name in own)]
+        raise WorkbenchError(f"class {odd[0]!r} stands in only one of the header and the classes file")
+    patterns = np.full((len(read.cells), len(own)), UNKNOWN, np.int8)
+    for place, cells in enumerate(read.cells):
+        labels = labels_of(cells, lambda i: f"in column {own[i]!r}")
+        if isinstance(labels, str):
+            read.fault_of_cell(place, labels)
         else:
-            return f"{_short(json.dumps(value))} is no label; expected 0, 1 or -1 (unknown)"
-    return labels
+            patterns[place] = labels
+    return (own, patterns) if given is None else (given, patterns[:, [own.index(name) for name in given]])
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def _patterns_of_tags(read: _Rows, names: list[str] | None, delimiter: str) -> tuple[list[str], np.ndarray]:
+    parsed = [split_tags(cell, delimiter) for cell in read.cells]
+    if names is None:
+        names = sorted({tag for tags in parsed if isinstance(tags, list) for tag in tags})
+    column = {name: c for c, name in enumerate(names)}
+    patterns = np.zeros((len(parsed), len(names)), np.int8)
+    for place, tags in enumerate(parsed):
+        if tags is None:
+            patterns[place] = UNKNOWN
+        elif isinstance(tags, str):
+            read.fault_of_cell(place, tags)
+        elif odd := [tag for tag in tags if tag not in column]:
+            read.fault_of_cell(place, f"tag {short(odd[0])} is no class of the classes file")
+        else:
+            patterns[place, [column[tag] for tag in tags]] = 1
+    return names, patterns
 
 
 def _class_names(file: Path) -> list[str]:
-    names = _read_bytes(file, "classes file").decode("utf-8-sig").splitlines()
+    with open_regular(file, "classes file") as stream:
+        data = stream.read()
+    try:
+        names = data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LabelFaults(file, [(line, "not UTF-8 text; save the file in UTF-8")]) from None
     while names and not names[-1].strip():
         names.pop()
-    seen: set[str] = set()
-    faults = []
-    for line, name in enumerate(names, 1):
-        if not name.strip():
-            faults.append((line, "empty class name"))
-        elif name in seen:
-            faults.append((line, f"class {name!r} stands twice"))
-        seen.add(name)
+    faults = [(line, "empty class name") for line, name in enumerate(names, 1) if not name.strip()]
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
+    faults += [(len(names) - names[::-1].index(name), f"class {name!r} stands more than once") for name in repeated]
     if faults or not names:
         raise LabelFaults(file, faults or [(1, "the file is empty; expected one class name a line")])
     return names
 
 
 def _read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
-    """The split of every path, from a CSV `image_path,split`."""
+    """The split of every path, from a file `image_path,split`."""
+    found = read_table(file, "splits file")
     known: dict[str, str] = {}
     faults = []
-    for line, cells in _rows(_read_bytes(file, "splits file"), file):
-        if line == 1 and cells[0].strip() in PATH_COLUMNS:
+    columns = [key.lower() for key in found.keys] if found.keys else None
+    for line, cells in found.rows:
+        if isinstance(cells, str):
+            faults.append((line, cells))
             continue
-        if len(cells) < 2 or cells[1].strip() not in SPLITS:
+        texts = [cell.strip() if isinstance(cell, str) else "" for cell in cells]
+        if columns is None:
+            columns = ["image_path", "split"]
+            if lower := [text.lower() for text in texts if text.lower() in ("split", *PATH_COLUMNS)]:
+                columns = [text.lower() for text in texts] if "split" in lower else columns
+                continue
+        if not texts:
+            continue
+        row = dict(zip(columns, texts, strict=False))
+        path = next((row[name] for name in PATH_COLUMNS if row.get(name)), "")
+        if not path or row.get("split") not in SPLITS:
             faults.append((line, f"expected image_path,split with a split of {', '.join(SPLITS)}"))
-        else:
-            known[cells[0].strip()] = cells[1].strip()
+        elif known.setdefault(unmark_path(path), row["split"]) != row["split"]:
+            faults.append((line, f"{short(path)} stands above with another split; keep one"))
     missing = [path for path in paths if path not in known]
     if missing and not faults:
         faults.append((1, f"no split for {missing[0]!r} and {len(missing) - 1} more images of the labels file"))
     if faults:
         raise LabelFaults(file, faults)
     return np.array([known[path] for path in paths], dtype=object)
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path, "labels file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,8 +79,8 @@ def open_labels(
     if file == from_project(DEMO_LABELS) and not file.exists():
         print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
         make_demo(file.parent)
-    places = [None if place is None else from_project(place) for place in (image_root, classes_file, splits_file)]
-    return read_labels(file, *places)
+    root, classes, splits = (None if p is None else from_project(p) for p in (image_root, classes_file, splits_file))
+    return read_labels(file, root, classes, splits)
 
 
 def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
@@ -133,7 +133,7 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     table = table.take(~bad)
     infos = [item for item in found if not isinstance(item, ImageFault)]
     digests = np.array([info.digest for info in infos])
-    warnings = _duplicates(table, digests)
+    warnings = [*table.notes, *_duplicates(table, digests)]
     split = table.split
     if split is None:
         split = stratified_split(table.y, _merged_groups(digests, table.group), seed)
@@ -141,10 +141,10 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
         rows = split == name
         if not rows.any():
             raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
-        for c in np.flatnonzero(~(table.y[rows] == 1).any(0)):
-            warnings.append(
-                ("no positive", f"class {table.class_names[c]!r} has no positive in {name}: no score there")
-            )
+        empty = np.flatnonzero(~(table.y[rows] == 1).any(0))
+        warnings += [
+            ("no positive", f"class {table.class_names[c]!r} has no positive in {name}: no score there") for c in empty
+        ]
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes)
 

@@ -159,7 +159,9 @@ class Run:
 
     def _table(self, split: str) -> LabelTable:
         state = self.state
-        table = read_labels(state["labels_file"], state["image_root"], state["classes_file"])
+        table = read_labels(
+            state["labels_file"], state["image_root"], state["classes_file"], tag_delimiter=state["tag_delimiter"]
+        )
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
         splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
@@ -202,6 +204,7 @@ class Run:
             architecture=model.architecture,
             labels_file=str(table.source.resolve()),
             labels_sha256=table.sha256,
+            tag_delimiter=table.tag_delimiter,
             image_root=str(table.root.resolve()),
             classes_file=None if table.classes_file is None else str(table.classes_file.resolve()),
             versions=_versions(),

@@ -57,7 +57,7 @@ def test_check_says_what_it_found(demo_labels, tmp_path, capsys):
 def test_faults_in_labels_are_told_with_file_and_line(write_labels, tmp_path, capsys):
     file = write_labels([("a.jpg", [0, 1]), ("b.jpg", [0]), ("c.jpg", [0, 5])])
     text = refused(capsys, "check", file, "--json", tmp_path / "c.json")
-    assert f"{file}:3: 1 labels; expected 2" in text and f"{file}:4: '5' is no label" in text
+    assert f"{file}:3: 1 labels; expected 2" in text and f"{file}:4: '5' in place 2 is no label" in text
     assert [fault["line"] for fault in json.loads((tmp_path / "c.json").read_text())["faults"]] == [3, 4]
     refused(capsys, "train", file, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
