@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
 
+    sub = command("import", _import, "make a labels file from a YOLO detection folder or COCO annotations")
+    sub.add_argument("source", metavar="SOURCE", type=Path, help="folder with images/ and labels/, or a COCO JSON file")
+    sub.add_argument("--out", required=True, type=Path, metavar="LABELS", help="labels file to write, above the images")
+
     sub = command("train", _train, "train a network")
     labelled(sub)
     sub.add_argument("--run", required=True, metavar="RUN", help="folder to write")
@@ -155,6 +159,14 @@ def _check(args: argparse.Namespace) -> None:
         print(f"set aside  {table.source}:{row['line']}: {row['image_path']}: {row['reason']}")
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")
+
+
+def _import(args: argparse.Namespace) -> None:
+    from .importers import import_labels
+
+    table = import_labels(args.source, args.out)
+    counts = ", ".join(f"{name} {n:,}" for name, n in zip(table.class_names, (table.y == 1).sum(0), strict=True))
+    print(f"{len(table):,} images, {len(table.class_names)} classes ({counts}): {args.out}")
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .exceptions import WorkbenchError
 
 MAX_PIXELS = 100_000_000
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".gif")
 # Raster formats only: Pillow also reads some whose decoding starts other programs (EPS) or renders documents.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "PCX", "ICO")
 # Ultralytics replaces Image.open by one that tries to install packages for a file that is no image.

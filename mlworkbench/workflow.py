@@ -18,7 +18,7 @@ import torch
 from . import run as folder_of
 from .datasets import ImageDataset, make_loader
 from .exceptions import RunFailed, WorkbenchError
-from .images import ImageFault, check_images
+from .images import SUFFIXES, ImageFault, check_images
 from .labels import SPLITS, LabelTable, read_labels, write_csv
 from .losses import bce
 from .metrics import average_precision, mean_defined, score
@@ -29,7 +29,6 @@ from .thresholds import Thresholds
 from .train import Settings, choose_device, choose_precision, infer, train
 
 log = logging.getLogger("mlworkbench")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 def fit(
@@ -296,14 +295,14 @@ def _images_of(source: str) -> tuple[Path, list[str]]:
     """The root and the relative image paths that a source names."""
     path = Path(source)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
         return path, [str(f.relative_to(path)) for f in files]
-    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
         return path.parent, [path.name]
     if path.is_file():
         table = read_labels(path)
         return table.root, list(table.paths)
-    files = sorted(Path(f) for f in glob.glob(source, recursive=True) if Path(f).suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(Path(f) for f in glob.glob(source, recursive=True) if Path(f).suffix.lower() in SUFFIXES)
     if not files:
         raise WorkbenchError(f"{source!r} names no image, folder, glob or labels file")
     root = Path(os.path.commonpath([f.parent for f in files]))
