@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
@@ -33,8 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mlworkbench",
         description="Multi-label image classification with Ultralytics YOLO networks.",
     )
@@ -135,7 +140,7 @@ def _read(args: argparse.Namespace) -> Any:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from .prepare import prepare
+    from .prepare import TooFewImages, prepare
     from .run import write_json
 
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
@@ -145,6 +150,11 @@ def _check(args: argparse.Namespace) -> None:
         prepared = prepare(table, args.seed, args.max_quarantine)
     except LabelFaults as error:
         found["faults"] = [{"line": line, "message": message} for line, message in error.faults]
+        raise
+    except TooFewImages as error:
+        found["quarantine"] = error.quarantine.to_dict("records")
+        for row in found["quarantine"]:
+            print(f"set aside  {table.source}:{row['line']}: {row['image_path']}: {row['reason']}")
         raise
     else:
         found["quarantine"] = prepared.quarantine.to_dict("records")
@@ -170,6 +180,7 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .metrics import shown
     from .workflow import fit
 
     names = (
@@ -187,14 +198,16 @@ def _train(args: argparse.Namespace) -> int:
     given = {name: value for name in (*names, "workers") if (value := getattr(args, name)) is not None}
     run = fit(_read(args), args.run, args.overwrite, args.max_quarantine, _print_epoch, **given)
     best = run.best_epoch
-    print(f"{run.folder}: {run.status}, best validation mAP {best['val_map']:.4f} in epoch {best['epoch']:.0f}")
+    print(f"{run.folder}: {run.status}, best validation mAP {shown(best['val_map'])} in epoch {best['epoch']:.0f}")
     return 130 if run.status == "interrupted" else 0
 
 
 def _print_epoch(row: dict[str, float]) -> None:
+    from .metrics import shown
+
     print(
         f"epoch {row['epoch']:3}  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
-        f"val mAP {row['val_map']:.4f}  {row['seconds']:.1f} s",
+        f"val mAP {shown(row['val_map'])}  {row['seconds']:.1f} s",
         flush=True,
     )
 
@@ -213,15 +226,13 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from .metrics import shown
     from .run import write_json
     from .workflow import Run
 
     scores = Run(args.run).evaluate(args.split)
     if args.json is not None:
         write_json(args.json, scores)
-
-    def shown(value: float) -> str:
-        return "–" if value != value else f"{value:.4f}"
 
     print(f"{'class':<24} {'AP':>7} {'prec.':>7} {'recall':>7} {'F1':>7} {'support':>8} {'threshold':>10}")
     for name, row in scores["classes"].items():

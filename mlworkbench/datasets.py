@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .cells import UNKNOWN
-from .images import load_image
+from .images import load_named
 
 CACHE_BYTES = 2_000_000_000
 
@@ -68,7 +68,7 @@ class ImageDataset(Dataset):
         out = np.empty((len(rows), 3, self.size, self.size), np.uint8)
 
         def fill(place: int) -> None:
-            out[place] = load_image(self.paths[rows[place]], self.root, self.size).transpose(2, 0, 1)
+            out[place] = load_named(self.paths[rows[place]], self.root, self.size).transpose(2, 0, 1)
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(fill, range(len(rows))))

@@ -50,10 +50,14 @@ def make_demo(
     folder = Path(folder)
     if images < 20:
         raise WorkbenchError(f"{images} images; expected at least 20")
+    if seed < 0:
+        raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
     if not 0 <= label_noise <= 0.5:
         raise WorkbenchError(f"label noise {label_noise}; expected a share between 0 and 0.5")
     if folder.exists() and any(folder.iterdir()) and not (folder / "demo.json").exists():
         raise WorkbenchError(f"{folder} holds something else; choose an empty folder")
+    for old in (folder / "labels.csv", folder / "truth.csv", *folder.glob("images/*.jpg")):
+        old.unlink(missing_ok=True)  # labels first: half a data set must not look like a whole one
     write_whole(folder / "demo.json", json.dumps({"images": images, "seed": seed, "noise": label_noise}).encode())
 
     rng = np.random.default_rng(seed)
@@ -91,8 +95,6 @@ def make_demo(
 
     if label_noise:
         write_whole(folder / "truth.csv", rows(truth))
-    else:
-        (folder / "truth.csv").unlink(missing_ok=True)
     write_whole(folder / "classes.txt", "\n".join(CLASSES).encode() + b"\n")
     write_whole(folder / "labels.csv", rows(noisy))
     return folder / "labels.csv"

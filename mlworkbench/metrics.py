@@ -57,20 +57,24 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def class_scores(y: np.ndarray, decisions: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and the counts of each class, [C].
+def ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of counts.
 
     Precision is undefined (NaN) where nothing is predicted, recall and F1 where nothing is present.
     """
+    f1 = np.where(tp + fn > 0, ratio(2 * tp, 2 * tp + fp + fn), np.nan)
+    return {"precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "f1": f1}
+
+
+def class_scores(y: np.ndarray, decisions: np.ndarray) -> dict[str, np.ndarray]:
+    """Counts, support, precision, recall and F1 of each class, [C]; see `ratios`."""
     n = counts(y, decisions)
-    support = n["tp"] + n["fn"]
-    f1 = ratio(2 * n["tp"], 2 * n["tp"] + n["fp"] + n["fn"])
-    return n | {
-        "support": support,
-        "precision": ratio(n["tp"], n["tp"] + n["fp"]),
-        "recall": ratio(n["tp"], support),
-        "f1": np.where(support > 0, f1, np.nan),
-    }
+    return n | {"support": n["tp"] + n["fn"]} | ratios(n["tp"], n["fp"], n["fn"])
+
+
+def shown(value: float, digits: int = 4) -> str:
+    """A score as people see it: `–` where it is undefined."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -86,6 +90,7 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
     right = ((decisions == (y == 1)) | ~known).all(1)
     tp = ((y == 1) & decisions).sum(1)
     wrong = ((decisions != (y == 1)) & known).sum(1)
+    some, samples = known.any(1), ratio(2 * tp, 2 * tp + wrong)
     per_class = {
         name: {
             "ap": float(ap[c]),
@@ -101,8 +106,8 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
         "f1_micro": float(ratio(2 * tp.sum(), 2 * tp.sum() + wrong.sum())),
         "f1_macro": float(mean_defined(table["f1"])),
         # An image without labels for which none is predicted is right: F1 1.
-        "f1_samples": float(mean_defined(np.where(tp + wrong > 0, ratio(2 * tp, 2 * tp + wrong), 1.0))),
-        "exact_match": float(mean_defined(np.where(known.any(1), right, np.nan))),
+        "f1_samples": float(mean_defined(np.where(some, np.where(tp + wrong > 0, samples, 1.0), np.nan))),
+        "exact_match": float(mean_defined(np.where(some, right, np.nan))),
         "undefined": int(np.isnan(ap).sum()),
         "intervals": {"map": interval(bootstrap_map(y, p, resamples, seed))},
     }

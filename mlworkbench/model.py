@@ -152,6 +152,7 @@ def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Mod
         from ultralytics.nn.modules import Classify
         from ultralytics.nn.tasks import ClassificationModel
 
+        _refuse_foreign_layers(mapping, what)
         try:
             net = ClassificationModel(deepcopy({**mapping, "nc": classes}), verbose=False)
         except Exception as error:  # whatever a malformed mapping runs into inside the parser
@@ -162,6 +163,24 @@ def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Mod
     # The prior of a label is far below one half: starting there spares the first epochs.
     nn.init.constant_(net.model[-1].linear.bias, math.log(0.1 / 0.9))
     return net
+
+
+def _refuse_foreign_layers(mapping: Mapping[str, Any], what: object) -> None:
+    """Every layer must name a torch module: Ultralytics would call whatever function stands there.
+
+    Its own check rests on a setting that it reads once, when it is imported, perhaps before us.
+    """
+    import torchvision.ops
+    from ultralytics.nn import tasks
+
+    for row in (*mapping["backbone"], *mapping["head"]):
+        name = row[2] if isinstance(row, list) and len(row) == 4 else None
+        if not isinstance(name, str):
+            raise WorkbenchError(f"{what}: the layer {row!r} is no [from, number, module, arguments]")
+        home = nn if name.startswith("nn.") else torchvision.ops if name.startswith("torchvision.ops.") else tasks
+        layer = getattr(home, name.rsplit(".", 1)[-1], None)
+        if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+            raise WorkbenchError(f"{what}: {name!r} is no layer that Ultralytics or torch has")
 
 
 def _from_checkpoint(file: Path, classes: int) -> nn.Module:

@@ -44,6 +44,8 @@ def run_notebooks(
     """
     import papermill as pm
 
+    if out.resolve() == FOLDER:
+        raise WorkbenchError(f"--out {out} is where the notebooks themselves lie; choose another folder")
     given = dict(parameters or {})
     paths = ordered(only)
     declared = {path: pm.inspect_notebook(str(path)) for path in paths}
@@ -81,6 +83,8 @@ def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
     """A parameter's value in the type that the notebook's annotation or default gives it."""
     if name in PATHS:
         return None if text in ("", "None") else str(Path(text).absolute())
+    if name == "model" and Path(text).is_file():  # a name such as yolov8n-cls.yaml stays a name
+        return str(Path(text).absolute())
     kinds = re.findall(r"\w+", declared["inferred_type_name"])
     if "str" in kinds:
         return text

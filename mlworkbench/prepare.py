@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from . import run as folder_of
 from .demo import make_demo
+from .duplicates import joined_groups, linked_rows, rows_together
 from .exceptions import WorkbenchError
 from .images import ImageFault, check_images
 from .labels import SPLITS, LabelTable, read_labels, write_csv
@@ -63,6 +62,11 @@ class Prepared:
         return {name: int((self.split == name).sum()) for name in SPLITS}
 
 
+def model_from_project(model: str) -> str:
+    """A model as notebooks take it: a checkpoint's path starts at the project's root, a name stays a name."""
+    return str(from_project(model)) if from_project(model).is_file() else model
+
+
 def from_project(path: str | Path) -> Path:
     """A path as notebooks take it: a relative one starts at the project's root."""
     return PROJECT / path
@@ -107,36 +111,41 @@ def write_quarantine(quarantine: pd.DataFrame, file: Path) -> None:
     folder_of.write_whole(file, write_csv(rows, ("line", "image_path", "reason")))
 
 
+class TooFewImages(WorkbenchError):
+    """More images set aside than allowed; `quarantine` holds them all."""
+
+    def __init__(self, message: str, quarantine: pd.DataFrame):
+        super().__init__(message)
+        self.quarantine = quarantine
+
+
 def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE) -> Prepared:
     """Check every image, set the bad ones aside, and split the rest.
 
     Raises
     ------
-    WorkbenchError : more than `max_quarantine` set aside, or nothing left of a split
+    TooFewImages : more than `max_quarantine` set aside, or none left
+    WorkbenchError : nothing left of a split, or a seed below 0
     """
+    if seed < 0:
+        raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
     with progress_bar(len(table), "checking images") as bar:
         found = check_images(table.paths, table.root, progress=bar.update)
+    infos = [item for item in found if not isinstance(item, ImageFault)]
     bad = np.array([isinstance(item, ImageFault) for item in found], bool)
-    quarantine = pd.DataFrame(
-        {
-            "line": table.lines[bad],
-            "image_path": table.paths[bad],
-            "reason": [str(item) for item in found if isinstance(item, ImageFault)],
-        }
-    )
-    if bad.mean() > max_quarantine:
+    reasons = [str(item) for item in found if isinstance(item, ImageFault)]
+    quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
+    if bad.mean() > max_quarantine or not infos:
         first = quarantine.iloc[0]
-        raise WorkbenchError(
+        message = (
             f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
             f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
         )
+        raise TooFewImages(message, quarantine)
     table = table.take(~bad)
-    infos = [item for item in found if not isinstance(item, ImageFault)]
-    digests = np.array([info.digest for info in infos])
-    warnings = [*table.notes, *_duplicates(table, digests)]
-    split = table.split
-    if split is None:
-        split = stratified_split(table.y, _merged_groups(digests, table.group), seed)
+    links = linked_rows(infos, table.group)
+    warnings = [*table.notes, *_findings(table, links)]
+    split = table.split if table.split is not None else stratified_split(table.y, joined_groups(links), seed)
     for name in SPLITS:
         rows = split == name
         if not rows.any():
@@ -149,31 +158,21 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     return Prepared(table, split, quarantine, warnings, sizes)
 
 
-def _merged_groups(digests: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """Groups that hold rows together which share a digest or a group, transitively."""
-    n = len(digests)
-    keys = [np.unique(key, return_inverse=True)[1] for key in (digests, group) if key is not None]
-    rows = np.tile(np.arange(n), len(keys))
-    nodes = np.concatenate([n + sum(int(k.max()) + 1 for k in keys[:i]) + key for i, key in enumerate(keys)])
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, nodes)), shape=(int(nodes.max()) + 1,) * 2)
-    return connected_components(graph, directed=False)[1][:n]
-
-
-def _duplicates(table: LabelTable, digests: np.ndarray) -> list[tuple[str, str]]:
-    """Warnings about images whose bytes are equal: conflicts in labels, and duplicates that given splits part."""
+def _findings(table: LabelTable, links: dict[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Warnings about images that belong together: conflicting labels, and what given splits part."""
     found = []
-    order = np.argsort(digests, kind="stable")
-    for rows in np.split(order, np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1):
-        if len(rows) < 2:
-            continue
-        names = ", ".join(repr(path) for path in table.paths[rows[:4]])
-        where = f"{names} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
-        if (table.y[rows] != table.y[rows[0]]).any():
-            found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
-        elif table.split is not None and len(set(table.split[rows])) > 1:
-            found.append(("leak", f"the same image in several splits: {where}; keep it in one"))
-        else:
-            found.append(("duplicate", f"the same image twice: {where}; harmless within one split"))
+    for kind, what in (("identical", "the same image"), ("near", "nearly the same image"), ("group", "one group")):
+        for rows in rows_together(links[kind]):
+            names = ", ".join(repr(path) for path in table.paths[rows[:4]])
+            more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+            where = f"{names}{more} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
+            conflict = kind == "identical" and (table.y[rows] != table.y[rows[0]]).any()
+            if conflict:
+                found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
+            if table.split is not None and len(set(table.split[rows])) > 1:
+                found.append(("leak", f"{what} in several splits: {where}; keep it in one, or scores flatter"))
+            elif kind != "group" and not conflict:
+                found.append(("duplicate", f"{what} more than once: {where}; kept in one split"))
     return found
 
 

@@ -123,10 +123,10 @@ def move_aside(folder: Path) -> Path | None:
     """Move the run in `folder` to `folder.1`, `.2`, …; returns where it went, or None where there was no run."""
     if not holds_run(folder):
         return None
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
     with writing(folder):
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+            number += 1
         aside.mkdir()
         for entry in _entries(folder):
             entry.rename(aside / entry.name)

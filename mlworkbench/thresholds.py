@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .exceptions import WorkbenchError
-from .metrics import class_scores, ratio
+from .metrics import class_scores, ratios
 from .predictions import Predictions, decide
 
 OBJECTIVES = ("f1",)
@@ -133,9 +133,7 @@ class Curves:
             "fp": fp,
             "fn": fn,
             "tn": self.known[c] - tp - fp - fn,
-            "precision": ratio(tp, predicted),
-            "recall": ratio(tp, tp + fn),
-            "f1": ratio(2 * tp, 2 * tp + fp + fn),
+            **ratios(tp, fp, fn),
         }
 
 

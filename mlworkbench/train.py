@@ -1,6 +1,7 @@
 """The training loop, and the one bridge from tensors to arrays."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Settings:
     """Everything that decides a training, saved with the run.
 
-    `learning_rate` is the peak of the one-cycle schedule; `workers` are processes that decode images where these do
+    `learning_rate` is the peak of the schedule; `workers` are processes that decode images where these do
     not fit the cache. Sizes are in pixels.
     """
 
@@ -41,7 +42,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("image_size", 32), ("workers", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("image_size", 32), ("workers", 0), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise WorkbenchError(f"{name} is {value!r}; expected a whole number of at least {low}")
@@ -77,6 +78,10 @@ class Precision:
         """Move the model to the device, in this memory format."""
         return model.to(device).to(memory_format=self.memory_format)
 
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """What keeps small fp16 gradients from vanishing; does nothing in other precisions."""
+        return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
@@ -95,24 +100,28 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def refuse_misfit(name: str, device: torch.device) -> None:
+    """Raise WorkbenchError for a precision that the device does not have."""
+    if name == "fp16" and device.type == "cpu":
+        raise WorkbenchError("precision fp16 is for GPUs; on a CPU choose auto, fp32 or bf16")
+
+
 def choose_precision(name: str, model: nn.Module, batch: tuple[torch.Tensor, ...], device: torch.device) -> Precision:
     """The precision asked for, or for "auto" the fastest of fp32 and bf16 in either memory format, as measured here.
 
     Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next.
     """
-    if name == "fp16" and device.type == "cpu":
-        raise WorkbenchError("precision fp16 is for GPUs; on a CPU choose auto, fp32 or bf16")
     if name != "auto":
         return Precision(name, channels_last=True)
     speed = {}
     trials = [Precision(p, last) for last in (True, False) for p in ("fp32", "bf16")]
     for trial in trials:
         copied = trial.place(copy.deepcopy(model), device).train()
-        optimizer = make_optimizer(copied, 1e-6, 0.0)
+        optimizer, scaler = make_optimizer(copied, 1e-6, 0.0), trial.scaler(device)
         steps = []
         for _ in range(5):
             start = time.perf_counter()
-            train_step(copied, optimizer, batch, trial, device).item()  # item() waits for a GPU
+            train_step(copied, optimizer, batch, trial, device, scaler).item()  # item() waits for a GPU
             steps.append(time.perf_counter() - start)
         speed[f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}"] = len(batch[0]) / min(steps)
     best = int(np.argmax(list(speed.values())))
@@ -128,6 +137,14 @@ def make_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) 
     return torch.optim.AdamW(groups, lr=learning_rate)
 
 
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Share of the peak rate: a linear rise over the first tenth of the steps, then half a cosine down to 0."""
+    warm = max(1, round(0.1 * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm + 1) / max(1, steps - warm))))
+
+
 def to_input(images: torch.Tensor, device: torch.device, precision: Precision) -> torch.Tensor:
     """uint8 [B, 3, S, S] to what the network takes: float32 in 0..1."""
     moved = images.to(device, non_blocking=True, memory_format=precision.memory_format)
@@ -140,17 +157,20 @@ def train_step(
     batch: tuple[torch.Tensor, ...],
     precision: Precision,
     device: torch.device,
+    scaler: torch.amp.GradScaler,
 ) -> torch.Tensor:
-    """One forward, backward and optimiser step; returns the loss, which the caller checks."""
+    """One forward, backward and optimiser step; returns the loss, NaN where it or a gradient is not finite."""
     images, targets = batch[:2]
     with precision.autocast(device):
         logits = model(to_input(images, device, precision))
     loss = bce(logits.float(), targets.to(device))
     optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.detach()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    scaler.step(optimizer)  # in fp16 an infinite gradient only skips the step and lowers the scale
+    scaler.update()
+    return loss.detach() if scaler.is_enabled() else loss.detach() + 0 * norm
 
 
 def train(
@@ -162,7 +182,7 @@ def train(
     on_epoch_end: Callable[[dict[str, float]], None],
     on_batch_end: Callable[[int], object] | None = None,
 ) -> None:
-    """Train in place: AdamW, one-cycle learning rate, gradient clipping.
+    """Train in place: AdamW, warm-up and cosine, gradient clipping.
 
     Parameters
     ----------
@@ -176,19 +196,15 @@ def train(
     """
     precision.place(model, device)
     optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=settings.epochs * len(loader) + 1,
-        pct_start=0.1,
-        cycle_momentum=False,
-    )
+    scaler = precision.scaler(device)
+    steps = settings.epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     for epoch in range(1, settings.epochs + 1):
         start, total, seen = time.perf_counter(), 0.0, 0
         loader.dataset.epoch = epoch  # type: ignore[attr-defined]
         model.train()
         for batch in loader:
-            loss = train_step(model, optimizer, batch, precision, device).item()
+            loss = train_step(model, optimizer, batch, precision, device, scaler).item()
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} in epoch {epoch}", batch[2].tolist())
             schedule.step()
@@ -199,11 +215,13 @@ def train(
         on_epoch_end(row | {"seconds": time.perf_counter() - start})
 
 
-@torch.inference_mode()
-def infer(model: nn.Module, loader: DataLoader, device: torch.device) -> np.ndarray:
-    """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine."""
-    precision = Precision("fp32", channels_last=True)
-    training = model.training
+@torch.no_grad()
+def infer(model: nn.Module, loader: DataLoader, device: torch.device, channels_last: bool = True) -> np.ndarray:
+    """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine.
+
+    During a training `channels_last` must be what the training uses: the model is placed in that format.
+    """
+    precision, training = Precision("fp32", channels_last), model.training
     precision.place(model, device).eval()
     out = [model(to_input(batch[0], device, precision)).cpu() for batch in loader]
     model.train(training)

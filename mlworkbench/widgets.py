@@ -12,8 +12,8 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from . import plots
-from .images import load_image
-from .metrics import mean_defined
+from .images import load_named
+from .metrics import mean_defined, shown
 from .predictions import Predictions
 from .thresholds import Curves, Thresholds, tune_thresholds
 
@@ -52,7 +52,7 @@ class LivePlot:
             self._handle.update(picture)
         print(
             f"epoch {row['epoch']:3.0f}   train loss {row['train_loss']:.4f}   "
-            f"val loss {row['val_loss']:.4f}   val mAP {row['val_map']:.4f}",
+            f"val loss {row['val_loss']:.4f}   val mAP {shown(row['val_map'])}",
             flush=True,
         )
 
@@ -78,7 +78,7 @@ def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
 
 
 def _thumbnail(image_path: str, root: Path) -> np.ndarray:
-    return load_image(image_path, root, size=THUMBNAIL)
+    return load_named(image_path, root, THUMBNAIL)
 
 
 class ThresholdTuner(w.VBox):
@@ -157,13 +157,13 @@ class ThresholdTuner(w.VBox):
     def _show(self, c: int) -> None:
         n = self._curves.at(c, self.values[c])
         ratios = " ".join(
-            f"{name}&nbsp;<b>{'–' if np.isnan(n[key]) else format(float(n[key]), '.3f')}</b>"
+            f"{name}&nbsp;<b>{shown(float(n[key]), 3)}</b>"
             for name, key in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
         )
         self._numbers[c].value = f"{ratios}<br><small>{n['tp']} found, {n['fn']} missed, {n['fp']} false alarms</small>"
 
     def _say(self, message: str) -> None:
         f1 = np.array([float(self._curves.at(c, self.values[c])["f1"]) for c in range(len(self._names))])
-        macro = mean_defined(np.where(self._curves.positives > 0, f1, np.nan))
+        macro = mean_defined(f1)
         split = escape(self._predictions.split)
         self._status.value = f"<p role='status' aria-live='polite'>macro F1 on {split} <b>{macro:.4f}</b> {message}</p>"

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from .model import YOLOClassifier, build_model, load_weights, save_weights
 from .predictions import Predictions
 from .prepare import MAX_QUARANTINE, Prepared, prepare, progress_bar, write_quarantine
 from .thresholds import Thresholds
-from .train import Settings, choose_device, choose_precision, infer, train
+from .train import Settings, choose_device, choose_precision, infer, refuse_misfit, train
 
 log = logging.getLogger("mlworkbench")
 
@@ -52,21 +52,29 @@ def fit(
 
     >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
     """
-    chosen, folder = Settings.of(**settings), Path(run_dir)
-    if folder_of.holds_run(folder) and not overwrite:
-        raise WorkbenchError(f"{folder} holds a run; choose another folder, or --overwrite to replace it")
+    chosen, run = Settings.of(**settings), Run(run_dir)
+    if run.folder.exists():
+        with folder_of.writing(run.folder):  # refused now rather than after minutes of checking
+            _refuse_run(run.folder, overwrite)
     device = choose_device(chosen.device)
+    refuse_misfit(chosen.precision, device)
     prepared = prepare(table, chosen.seed, max_quarantine)
+    if prepared.split_sizes["train"] < 2:
+        raise WorkbenchError(f"{table.source}: 1 image to train on; expected at least 2")
     for line in prepared.in_short():
         log.warning(line)
     with torch.random.fork_rng():  # the caller's random state is not ours to seed
         torch.manual_seed(chosen.seed)
         model = build_model(chosen.model, table.class_names)
-    with folder_of.writing(folder):
-        folder_of.clear(folder)
-        run = Run(folder)
+    with folder_of.writing(run.folder):
+        _refuse_run(run.folder, overwrite)
         run._fit(prepared, model, chosen, device, on_epoch_end)
     return run
+
+
+def _refuse_run(folder: Path, overwrite: bool) -> None:
+    if folder_of.holds_run(folder) and not overwrite:
+        raise WorkbenchError(f"{folder} holds a run; choose another folder, or --overwrite to replace it")
 
 
 class Run:
@@ -104,8 +112,8 @@ class Run:
     @property
     def best_epoch(self) -> pd.Series:
         """The row of `history` whose weights are the run's."""
-        history = self.history
-        return history.iloc[int(history.val_map.fillna(-1).argmax())]
+        rows = self.history.to_dict("records")
+        return self.history.iloc[max(range(len(rows)), key=lambda place: _rank(rows[place]))]
 
     @property
     def root(self) -> Path:
@@ -124,14 +132,17 @@ class Run:
         if not file.exists():
             if split not in SPLITS:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
-            self._predict_split(self._table(split), split)
+            table = self._table(split)
+            with folder_of.writing(self.folder):  # not while its weights are still changing
+                self._predict_split(table, split)
         return Predictions.from_frame(pd.read_parquet(file), split)
 
-    def predict(self, paths: Iterable[str], root: Path) -> Predictions:
+    def predict(self, paths: Iterable[str], root: Path, device: torch.device | None = None) -> Predictions:
         """What the best weights say of any images; one that cannot be read raises ImageFault."""
-        device = choose_device()
-        dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, self.state["settings"]["image_size"])
-        logits = infer(self.model, make_loader(dataset, self.state["settings"]["batch_size"]), device)
+        settings = self.state["settings"]
+        dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
+        loader = make_loader(dataset, settings["batch_size"], workers=settings["workers"])
+        logits = infer(self.model, loader, device or choose_device())
         return Predictions(dataset.paths, self.class_names, logits)
 
     def thresholds(self) -> Thresholds:
@@ -147,13 +158,15 @@ class Run:
     def save_thresholds(self, thresholds: Thresholds) -> Path:
         """Write `thresholds.json`; every later decision of this run uses it."""
         file = self.folder / folder_of.THRESHOLDS
-        folder_of.write_json(file, thresholds.to_dict())
+        with folder_of.writing(self.folder):
+            folder_of.write_json(file, thresholds.to_dict())
         return file
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
         """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`."""
         scores = evaluate(self.predictions(split), self.thresholds())
-        folder_of.write_json(self.folder / folder_of.metrics_file(split), scores)
+        with folder_of.writing(self.folder):
+            folder_of.write_json(self.folder / folder_of.metrics_file(split), scores)
         return scores
 
     def _table(self, split: str) -> LabelTable:
@@ -167,8 +180,8 @@ class Run:
         rows = pd.Series(np.arange(len(table)), index=table.paths)
         return table.take(rows.loc[splits.image_path[splits.split == split]].to_numpy())
 
-    def _predict_split(self, table: LabelTable, split: str) -> None:
-        found = replace(self.predict(table.paths, table.root), y=table.y)
+    def _predict_split(self, table: LabelTable, split: str, device: torch.device | None = None) -> None:
+        found = replace(self.predict(table.paths, table.root, device), y=table.y)
         data = found.to_frame().to_parquet(None, index=False)
         folder_of.write_whole(self.folder / folder_of.predictions_file(split), data)
 
@@ -193,6 +206,7 @@ class Run:
         val_loader = make_loader(val_set, batch, workers=settings.workers)
         first = train_set.__getitems__(list(range(min(batch, len(train_set)))))
         precision = choose_precision(settings.precision, model, first, device)
+        folder_of.clear(self.folder)  # everything that can refuse has had its say
         self._write_state(
             format_version=folder_of.FORMAT_VERSION,
             status="running",
@@ -216,14 +230,16 @@ class Run:
         targets = torch.from_numpy(val_rows.y)
 
         def end_epoch(row: dict[str, float]) -> None:
-            logits = infer(model, val_loader, device)
+            logits = infer(model, val_loader, device, precision.channels_last)
+            if not np.isfinite(logits).all():
+                raise FloatingPointError(f"the logits of epoch {row['epoch']} are not finite", [])
             val_loss = bce(torch.from_numpy(logits), targets).item()
             val_map = float(mean_defined(average_precision(val_rows.y, logits)))
             seconds = row.pop("seconds")
             row |= {"val_loss": val_loss, "val_map": val_map, "seconds": round(seconds, 2)}
             weights = save_weights(model)
             folder_of.write_whole(self.folder / folder_of.LAST, weights)
-            if not history or not val_map <= max(old["val_map"] for old in history):
+            if not history or _rank(row) > max(map(_rank, history)):
                 folder_of.write_whole(self.folder / folder_of.BEST, weights)
             history.append(row)
             table_of_epochs = write_csv((list(r.values()) for r in history), list(row))
@@ -241,15 +257,25 @@ class Run:
                     raise
             except FloatingPointError as error:
                 self._write_state(status="failed")
-                images = ", ".join(repr(train_rows.paths[row]) for row in error.args[1][:3])
-                raise RunFailed(f"{error.args[0]}; the batch begins with {images}; try a lower --lr") from None
+                images = ", ".join(repr(train_rows.paths[i]) for i in error.args[1][:3])
+                where = f"; the batch begins with {images}" if images else ""
+                raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
             except BaseException:
                 self._write_state(status="failed")
                 raise
-        for name in ("val", "test"):
-            self._predict_split(prepared.of(name), name)
+            try:
+                for name in ("val", "test"):
+                    self._predict_split(prepared.of(name), name, device)
+            except BaseException:
+                self._write_state(status="failed")
+                raise
         if self.status == "running":
             self._write_state(status="finished")
+
+
+def _rank(row: Mapping[Any, float]) -> tuple[float, float]:
+    """What makes an epoch the better one: validation mAP; the loss decides where no class has one, and ties."""
+    return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])
 
 
 def _versions() -> dict[str, str]:

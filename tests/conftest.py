@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mlworkbench-cache-")  # nobody's own cache
 os.environ["YOLO_AUTOINSTALL"] = "False"  # also for tests that import ultralytics themselves
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 

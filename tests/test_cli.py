@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import PROJECT
 
 from mlworkbench.cli import main
 
@@ -63,6 +64,20 @@ def test_faults_in_labels_are_told_with_file_and_line(write_labels, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
+def test_check_shows_every_bad_image_also_when_it_refuses(write_labels, tmp_path, capsys):
+    file = write_labels([(f"{i}.jpg", [0, 1]) for i in range(30)])
+    text = refused(capsys, "check", file, "--json", tmp_path / "c.json")
+    assert "30 of 30 images cannot be used" in text
+    assert len(json.loads((tmp_path / "c.json").read_text())["quarantine"]) == 30
+
+
+def test_wrong_arguments_are_one_line_too(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train"])
+    text = capsys.readouterr().err
+    assert caught.value.code == 2 and text.startswith("error: the following arguments") and text.count("\n") == 1
+
+
 def test_refusals_are_one_line(cli_run, demo_labels, tmp_path, capsys):
     for arguments in (
         ("train", demo_labels, "--run", cli_run),
@@ -74,6 +89,8 @@ def test_refusals_are_one_line(cli_run, demo_labels, tmp_path, capsys):
         ("notebooks", "--out", tmp_path / "n", "-p", "epoch", "3"),
         ("notebooks", "--out", tmp_path / "n", "-p", "epochs", "many"),
         ("notebooks", "--out", tmp_path / "n", "--only", "77"),
+        ("notebooks", "--out", PROJECT / "notebooks"),
+        ("demo-data", tmp_path / "d", "--seed", "-1"),
     ):
         assert refused(capsys, *arguments).count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -101,12 +118,16 @@ def python(code):
 
 
 def test_the_package_imports_without_the_heavy_ones():
-    loaded = python("import sys, mlworkbench; print(*sys.modules)").split()
+    seconds, *loaded = python(
+        "import sys, time; t = time.perf_counter(); import mlworkbench; print(time.perf_counter() - t, *sys.modules)"
+    ).split()
+    assert float(seconds) < 0.3
     assert not {"torch", "ultralytics", "pandas", "numpy", "matplotlib"} & set(loaded)
 
 
 def test_the_numpy_half_never_imports_torch():
-    half = "labels images splits predictions metrics thresholds errors plots widgets run demo notebooks"
+    half = "labels images duplicates splits prepare importers run demo notebooks "
+    half += "predictions metrics thresholds errors plots widgets"
     loaded = python(f"import sys\nfrom mlworkbench import {', '.join(half.split())}\nprint(*sys.modules)").split()
     assert not {"torch", "ultralytics"} & set(loaded)
 

@@ -1,5 +1,4 @@
 import hashlib
-import json
 
 import numpy as np
 import pytest
@@ -66,4 +65,11 @@ def test_refusals(tmp_path):
         make_demo(tmp_path / "few", 5)
     with pytest.raises(WorkbenchError, match="between 0 and 0.5"):
         make_demo(tmp_path / "loud", 20, label_noise=0.9)
-    assert json.loads(json.dumps([p.name for p in tmp_path.iterdir()])) == ["mine.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_making_it_anew_leaves_nothing_of_the_old_one(tmp_path):
+    make_demo(tmp_path / "a", 30, label_noise=0.1)
+    make_demo(tmp_path / "a", 20)
+    make_demo(tmp_path / "b", 20)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")

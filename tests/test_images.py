@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlworkbench import images
 from mlworkbench.images import ImageFault, check_images, load_image
 
 
@@ -121,3 +122,28 @@ def test_ultralytics_own_way_of_opening_images_is_not_taken(tmp_path):
 def test_no_format_that_starts_another_program(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
     assert reason("a.eps", tmp_path) == "not an image that Pillow can read"
+
+
+def test_a_second_check_decodes_nothing_and_finds_the_same(picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [picture(f"{i}.jpg", seed=i) for i in range(5)] + ["missing.jpg"]
+    first = check_images(names, tmp_path)
+    monkeypatch.setattr(images, "load_image", lambda *_, **__: 1 / 0)
+    second = check_images(names, tmp_path)
+    assert first[:5] == second[:5] and str(second[5]) == "missing"
+
+
+def test_a_changed_file_or_a_lower_limit_is_checked_anew(picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture("a.jpg")
+    check_images(["a.jpg"], tmp_path)
+    assert "over the limit" in str(check_images(["a.jpg"], tmp_path, max_pixels=100)[0])
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    assert isinstance(check_images(["a.jpg"], tmp_path)[0], ImageFault)
+
+
+def test_a_cache_that_cannot_be_used_is_done_without_and_said(picture, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert check_images([picture("a.jpg")], tmp_path)[0].width == 40
+    assert "what was checked is not remembered" in caplog.text

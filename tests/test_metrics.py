@@ -70,6 +70,12 @@ def test_undefined_is_nan_and_counted():
     assert found["f1_macro"] == 1.0
 
 
+def test_an_image_of_unknown_labels_alone_is_scored_nowhere():
+    y, logits = np.array([[1, 0], [-1, -1]], np.int8), np.array([[-1, 1], [1, 1]], np.float32)
+    found = score(Predictions(np.array(["a", "b"], object), ["x", "y"], logits, y), np.full(2, 0.5), resamples=5)
+    assert found["f1_samples"] == 0 and found["exact_match"] == 0 and found["f1_micro"] == 0
+
+
 def test_all_undefined_is_nan_without_noise():
     predictions = Predictions(np.array(["a"], object), ["x"], np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int8))
     with warnings.catch_warnings():

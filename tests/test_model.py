@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -140,6 +142,21 @@ def test_an_activation_is_a_layer_and_never_code(tmp_path):
     assert not (tmp_path / "executed").exists()
     relu = build_model({**model.architecture, "activation": "torch.nn.ReLU()"}, NAMES)
     assert any(isinstance(module, torch.nn.ReLU) for module in relu.modules())
+
+
+def test_a_layer_is_a_module_even_where_ultralytics_was_imported_before_us(tmp_path):
+    code = (
+        "import os; os.environ.pop('ULTRALYTICS_SAFE_LOAD', None); import ultralytics.nn.tasks, torch, sys\n"
+        "class Hostile:\n"
+        "    def __reduce__(self): return (open, (sys.argv[1] + '/executed', 'w'))\n"
+        "torch.save(Hostile(), sys.argv[1] + '/evil.bin')\n"
+        "from mlworkbench import build_model\n"
+        "mapping = build_model('yolov8n-cls.yaml', ['a']).architecture\n"
+        "mapping['backbone'] = [[-1, 1, 'torch_load', [sys.argv[1] + '/evil.bin']]]\n"
+        "build_model(mapping, ['a'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert "'torch_load' is no layer" in done.stderr and not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(

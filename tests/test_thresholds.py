@@ -35,6 +35,11 @@ def test_curves_against_direct_counts(seed):
         assert at["fn"] == ((y[:, c] == 1) & ~present).sum() and at["tn"] == ((y[:, c] == 0) & ~present).sum()
 
 
+def test_curves_and_scores_agree_on_what_is_undefined():
+    curves = Curves(np.zeros((3, 1), np.int8), np.array([[0.1], [0.5], [0.9]], np.float32))
+    assert np.isnan(curves.at(0, 0.4)["f1"]) and curves.at(0, 0.4)["precision"] == 0
+
+
 def test_class_without_positives_keeps_one_half_and_says_so():
     predictions = Predictions(
         np.array(["a", "b"], object),

@@ -4,7 +4,17 @@ import torch
 
 from mlworkbench import WorkbenchError, build_model
 from mlworkbench.datasets import ImageDataset, make_loader
-from mlworkbench.train import Precision, Settings, choose_device, choose_precision, infer, make_optimizer, train
+from mlworkbench.train import (
+    Precision,
+    Settings,
+    choose_device,
+    choose_precision,
+    infer,
+    learning_rate_factor,
+    make_optimizer,
+    refuse_misfit,
+    train,
+)
 
 CPU = torch.device("cpu")
 
@@ -63,6 +73,33 @@ def test_inference_is_in_order_in_eval_mode_and_leaves_the_mode_alone(five):
     np.testing.assert_allclose(logits[3], alone[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_inference_between_epochs_leaves_training_possible(five, channels_last):
+    model, seen = build_model("yolov8n-cls.yaml", ["a", "b", "c"]), []
+    loader = make_loader(five, 5, train=True)
+
+    def validate(row):
+        seen.append(infer(model, make_loader(five, 2), CPU, channels_last))
+
+    train(model, loader, Settings(epochs=2), Precision("fp32", channels_last), CPU, validate)
+    assert len(seen) == 2 and not np.array_equal(*seen)
+
+
+@pytest.mark.parametrize("steps", [*range(1, 31), 1000])
+def test_the_learning_rate_rises_then_falls_to_nothing(steps):
+    factors = [learning_rate_factor(step, steps) for step in range(steps + 1)]
+    assert all(0 <= factor <= 1 for factor in factors) and factors[0] > 0
+    peak = int(np.argmax(factors))
+    assert factors[: peak + 1] == sorted(factors[: peak + 1]) and factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_gradient_that_is_not_finite_stops_too(five, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(FloatingPointError):
+        learn(five, 1)
+
+
 def test_weight_decay_spares_norms_and_biases():
     model = build_model("yolov8n-cls.yaml", ["a"])
     decayed, spared = make_optimizer(model, 1e-3, 0.05).param_groups
@@ -80,7 +117,7 @@ def test_auto_precision_measures_and_leaves_the_model_alone(five):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert choose_precision("fp32", model, (), CPU) == Precision("fp32", True)
     with pytest.raises(WorkbenchError, match="fp16 is for GPUs"):
-        choose_precision("fp16", model, (), CPU)
+        refuse_misfit("fp16", CPU)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +125,8 @@ def test_auto_precision_measures_and_leaves_the_model_alone(five):
     [
         ({"epoch": 3}, "unknown setting 'epoch'; expected one of model,"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"seed": -1}, "seed is -1"),
         ({"image_size": 1.5}, "image_size is 1.5"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"precision": "int8"}, "precision 'int8'"),

@@ -1,10 +1,11 @@
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from conftest import PROJECT
 
 from mlworkbench import Run, Thresholds, WorkbenchError, evaluate, fit, predict, read_labels, tune_thresholds
 from mlworkbench import run as folder_of
@@ -57,8 +58,6 @@ def test_predictions_of_train_are_made_when_asked_and_aligned(demo_labels, tiny_
 
 
 def test_changed_labels_are_noticed(tmp_path, demo_labels):
-    import shutil
-
     shutil.copytree(demo_labels.parent, tmp_path / "data")
     run = fit(read_labels(tmp_path / "data/labels.csv"), tmp_path / "run", **TINY)
     with (tmp_path / "data/labels.csv").open("a") as file:
@@ -84,6 +83,62 @@ def test_a_folder_that_holds_a_run_is_refused_and_overwritten_when_asked(demo_la
         fit(table, tmp_path, **TINY)
     assert fit(table, tmp_path, overwrite=True, **TINY).status == "finished"
     assert not (tmp_path / "thresholds.json").exists()
+
+
+def test_an_overwrite_that_is_refused_leaves_the_old_run(demo_labels, tmp_path):
+    table = read_labels(demo_labels)
+    fit(table, tmp_path, **TINY)
+    before = (tmp_path / "run.json").read_bytes()
+    for wrong in ({"precision": "fp16", "device": "cpu"}, {"model": "absent.pt"}, {"max_quarantine": 0.0}):
+        with pytest.raises(WorkbenchError):
+            fit(table, tmp_path, overwrite=True, **{**TINY, **wrong})
+    assert (tmp_path / "run.json").read_bytes() == before and (tmp_path / "checkpoints/best.safetensors").exists()
+
+
+def test_while_one_writes_every_other_writer_is_refused(demo_labels, tiny_run, tmp_path):
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    run, other = Run(tmp_path / "run"), "import sys, pathlib, mlworkbench.run as r\n"
+    other += "with r.writing(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", other, run.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    thresholds = Thresholds.default(run.class_names)
+    writers = [
+        lambda: fit(read_labels(demo_labels), run.folder, overwrite=True, **TINY),
+        lambda: run.save_thresholds(thresholds),
+        lambda: run.predictions("train"),
+        lambda: run.evaluate("test"),
+        lambda: folder_of.move_aside(run.folder),
+    ]
+    for write in writers:
+        with pytest.raises(WorkbenchError, match=f"is being written by process {process.pid} on"):
+            write()
+    assert len(run.predictions("val")) == 9  # what is there can be read
+    process.communicate()
+
+
+def test_precision_auto_trains_whatever_it_finds_fastest(demo_labels, tmp_path):
+    run = fit(read_labels(demo_labels), tmp_path, **{**TINY, "precision": "auto", "epochs": 2})
+    assert run.status == "finished" and len(run.state["precision"]["images_per_second"]) == 4
+
+
+def test_an_image_that_vanished_after_the_check_is_named(tmp_path, demo_labels):
+    shutil.copytree(demo_labels.parent, tmp_path / "data")
+    run = fit(read_labels(tmp_path / "data/labels.csv"), tmp_path / "run", **TINY)
+    splits = pd.read_csv(tmp_path / "run/splits.csv")
+    gone = splits.image_path[splits.split == "train"].iloc[0]
+    (tmp_path / "data" / gone).unlink()
+    with pytest.raises(WorkbenchError, match=f"image '{gone}': missing; has it changed"):
+        run.predictions("train")
+
+
+def test_without_a_score_the_loss_decides_which_epoch_is_best(write_labels, picture, tmp_path):
+    given = ["train"] * 4 + ["val", "test"]
+    rows = [(f"a{i}", i, [int(i < 2)]) for i in range(6)]
+    run = fit(small_table(write_labels, picture, rows, split=given), tmp_path / "run", **{**TINY, "epochs": 3})
+    assert run.history.val_map.isna().all()
+    assert run.best_epoch.val_loss == run.history.val_loss.min()
 
 
 def test_a_wrong_setting_or_model_leaves_nothing_behind(demo_labels, tmp_path):
@@ -177,6 +232,27 @@ def test_groups_and_copies_are_joined_across_each_other(write_labels, picture):
     assert (split == split[:, :1]).all() and len(set(split.ravel())) == 3
 
 
+def test_rows_without_a_group_are_in_none(write_labels, picture):
+    rows = [(f"a{i}", i, [1]) for i in range(20)]
+    prepared = prepare(small_table(write_labels, picture, rows, group=[""] * 20))
+    assert prepared.split_sizes == {"train": 14, "val": 3, "test": 3}
+
+
+def test_a_group_that_given_splits_part_is_told(write_labels, picture):
+    rows = [(f"a{i}", i, [1]) for i in range(4)]
+    table = small_table(write_labels, picture, rows, split=["train", "val", "test", "test"], group=["g", "g", "h", "h"])
+    (message,) = [message for kind, message in prepare(table).warnings if kind == "leak"]
+    assert message.startswith("one group in several splits: 'a0.png', 'a1.png' (lines 2, 3)")
+
+
+def test_a_conflict_across_splits_is_a_leak_too(write_labels, picture):
+    rows = [("a", 0, [1, 1]), ("b", 0, [1, 0]), ("c", 1, [1, 1])]
+    kinds = [
+        kind for kind, _ in prepare(small_table(write_labels, picture, rows, split=["train", "val", "test"])).warnings
+    ]
+    assert "conflict" in kinds and "leak" in kinds
+
+
 def test_given_splits_are_honoured_and_a_leak_is_told(write_labels, picture):
     rows = [(f"a{i}", i, [1]) for i in range(6)] + [("twin", 0, [1])]
     given = ["train", "train", "val", "val", "test", "test", "test"]
@@ -194,6 +270,15 @@ def test_too_many_bad_images_or_an_empty_split_are_refused(write_labels, picture
     given = small_table(write_labels, picture, [(f"a{i}", i, [1]) for i in range(3)], split=["train", "train", "test"])
     with pytest.raises(WorkbenchError, match="no image is left for the split 'val'"):
         prepare(given)
+
+
+def test_nothing_usable_is_refused_whatever_is_allowed(write_labels, picture, tmp_path):
+    table = small_table(write_labels, picture, [("a", 0, [1])])
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(WorkbenchError, match="1 of 1 images cannot be used"):
+        prepare(table, max_quarantine=1.0)
+    with pytest.raises(WorkbenchError, match="seed -1"):
+        prepare(table, seed=-1)
 
 
 def test_a_class_without_positives_in_a_split_is_said(write_labels, picture):
@@ -227,8 +312,8 @@ def test_a_run_of_another_format_is_refused(tmp_path):
         _ = Run(tmp_path).class_names
 
 
-def test_sources_are_never_written(demo_labels, tiny_run):
+def test_sources_are_never_written(demo_labels, tiny_run, tmp_path):
     stamps = {f: f.stat().st_mtime_ns for f in demo_labels.parent.rglob("*")}
     predict(tiny_run, demo_labels)
+    fit(read_labels(demo_labels), tmp_path, **TINY).evaluate("test")
     assert stamps == {f: f.stat().st_mtime_ns for f in demo_labels.parent.rglob("*")}
-    assert torch.get_default_dtype() == torch.float32 and PROJECT.exists()
