@@ -37,7 +37,6 @@ class YOLOClassifier(nn.Module):
         super().__init__()
         self.net, self.class_names, self.trained = net, list(class_names), trained
         net.names = dict(enumerate(self.class_names))  # type: ignore[assignment]
-        net.requires_grad_(True)
 
     @property
     def architecture(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mlworkbench import WorkbenchError, read_labels
+from mlworkbench import WorkbenchError, demo, read_labels
 from mlworkbench.demo import CLASSES, _digits_by_split, make_demo
 from mlworkbench.images import ImageFault, check_images
 
@@ -26,6 +26,13 @@ def test_no_digit_image_serves_two_splits():
     everything = [{image.tobytes() for per_class in parted[split] for image in per_class} for split in parted]
     assert sum(map(len, everything)) == len({image.tobytes() for image in load_digits().images / 16})
     assert not everything[0] & everything[1] | everything[0] & everything[2] | everything[1] & everything[2]
+
+
+def test_each_scene_takes_its_digits_from_its_own_split(tmp_path, monkeypatch):
+    used, draw = [], demo._draw_scene
+    monkeypatch.setattr(demo, "_draw_scene", lambda *given: used.append(id(given[3])) or draw(*given))
+    split = read_labels(make_demo(tmp_path / "d", 30)).split[:30]
+    assert len({*zip(split, used, strict=True)}) == 3 == len(set(used))
 
 
 def test_what_it_promises(demo_labels):
