@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from . import run as folder_of
 from .demo import make_demo
-from .duplicates import joined_groups, linked_rows, rows_together
+from .duplicates import joined_groups, linked_rows
 from .exceptions import WorkbenchError
+from .findings import label_balance, linked_images
 from .images import ImageFault, check_images
 from .labels import SPLITS, LabelTable, read_labels, write_csv
 from .splits import stratified_split
@@ -144,36 +145,15 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
         raise TooFewImages(message, quarantine)
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
-    warnings = [*table.notes, *_findings(table, links)]
+    warnings = [*table.notes, *linked_images(table, links)]
     split = table.split if table.split is not None else stratified_split(table.y, joined_groups(links), seed)
     for name in SPLITS:
         rows = split == name
         if not rows.any():
             raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
-        empty = np.flatnonzero(~(table.y[rows] == 1).any(0))
-        warnings += [
-            ("no positive", f"class {table.class_names[c]!r} has no positive in {name}: no score there") for c in empty
-        ]
+    warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes)
-
-
-def _findings(table: LabelTable, links: dict[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Warnings about images that belong together: conflicting labels, and what given splits part."""
-    found = []
-    for kind, what in (("identical", "the same image"), ("near", "nearly the same image"), ("group", "one group")):
-        for rows in rows_together(links[kind]):
-            names = ", ".join(repr(path) for path in table.paths[rows[:4]])
-            more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-            where = f"{names}{more} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
-            conflict = kind == "identical" and (table.y[rows] != table.y[rows[0]]).any()
-            if conflict:
-                found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
-            if table.split is not None and len(set(table.split[rows])) > 1:
-                found.append(("leak", f"{what} in several splits: {where}; keep it in one, or scores flatter"))
-            elif kind != "group" and not conflict:
-                found.append(("duplicate", f"{what} more than once: {where}; kept in one split"))
-    return found
 
 
 def progress_bar(total: int, what: str) -> tqdm:
