@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import run as folder_of
+from .cells import mark_path
 from .demo import make_demo
 from .duplicates import joined_groups, linked_rows
 from .exceptions import WorkbenchError
@@ -108,7 +109,7 @@ def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
 
 def write_quarantine(quarantine: pd.DataFrame, file: Path) -> None:
     """Write `quarantine.csv`: `line,image_path,reason`."""
-    rows = quarantine.itertuples(index=False)
+    rows = quarantine.assign(image_path=quarantine.image_path.map(mark_path)).itertuples(index=False)
     folder_of.write_whole(file, write_csv(rows, ("line", "image_path", "reason")))
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from . import run as folder_of
+from .cells import mark_path, unmark_path
 from .datasets import ImageDataset, make_loader
 from .exceptions import RunFailed, WorkbenchError
 from .images import SUFFIXES, ImageFault, check_images
@@ -151,9 +152,7 @@ class Run:
         if not file.exists():
             return Thresholds.default(self.class_names)
         data = folder_of.read_json(file)
-        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
-        tuned = frozenset(splits.image_path[splits.split == data.get("split")])
-        return Thresholds.from_dict(data, tuned)
+        return Thresholds.from_dict(data, frozenset(self._paths_of(data.get("split"))))
 
     def save_thresholds(self, thresholds: Thresholds) -> Path:
         """Write `thresholds.json`; every later decision of this run uses it."""
@@ -176,9 +175,13 @@ class Run:
         )
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
-        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
         rows = pd.Series(np.arange(len(table)), index=table.paths)
-        return table.take(rows.loc[splits.image_path[splits.split == split]].to_numpy())
+        return table.take(rows.loc[self._paths_of(split)].to_numpy())
+
+    def _paths_of(self, split: str) -> list[str]:
+        """The images of a split, as `splits.csv` has them."""
+        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
+        return [unmark_path(path) for path in splits.image_path[splits.split == split]]
 
     def _predict_split(self, table: LabelTable, split: str, device: torch.device | None = None) -> None:
         found = replace(self.predict(table.paths, table.root, device), y=table.y)
@@ -222,7 +225,7 @@ class Run:
             classes_file=None if table.classes_file is None else str(table.classes_file.resolve()),
             versions=_versions(),
         )
-        splits = zip(table.paths, prepared.split, strict=True)
+        splits = zip(map(mark_path, table.paths), prepared.split, strict=True)
         folder_of.write_whole(self.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
         write_quarantine(prepared.quarantine, self.folder / folder_of.QUARANTINE)
 

@@ -317,3 +317,20 @@ def test_sources_are_never_written(demo_labels, tiny_run, tmp_path):
     predict(tiny_run, demo_labels)
     fit(read_labels(demo_labels), tmp_path, **TINY).evaluate("test")
     assert stamps == {f: f.stat().st_mtime_ns for f in demo_labels.parent.rglob("*")}
+
+
+def test_paths_that_a_spreadsheet_would_run_are_marked_in_the_run_folder_and_read_back(write_labels, picture, tmp_path):
+    names = [picture(f"{start}{i}.png", seed=i) for i, start in enumerate("=+-@==ab")]
+    splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    rows = "".join(
+        f'"{name}","[1, {i % 2}]",{split}\n' for i, (name, split) in enumerate(zip(names, splits, strict=True))
+    )
+    (tmp_path / "=broken.png").write_text("no image")
+    table = read_labels(write_labels("image_path,labels,split\n" + rows + '"=broken.png","[0, 0]",train\n'))
+    run = fit(table, tmp_path / "run", **TINY)
+    for name in ("splits.csv", "quarantine.csv"):
+        cells = (tmp_path / "run" / name).read_text().replace('"', "").replace("\n", ",").split(",")
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells) and any("./=" in cell for cell in cells)
+    assert list(run.predictions("train").paths) == names[:4]
+    run.save_thresholds(tune_thresholds(run.predictions("val")))
+    assert run.thresholds().tuned_paths == set(names[4:6])
