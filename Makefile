@@ -6,7 +6,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --python $(BIN)/python
 RUN_DIR ?= runs/demo
 
-.PHONY: setup demo test lab lint lock clean
+.PHONY: setup demo test lab bench bench-quick lint lock clean
 
 setup: .venv/installed
 
@@ -38,6 +38,12 @@ test: setup
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+bench: setup
+	$(BIN)/python benchmarks/data.py
+
+bench-quick: setup
+	$(BIN)/python benchmarks/data.py --quick
 
 lint: setup
 	$(BIN)/ruff check

@@ -64,6 +64,11 @@ class ImageDataset(Dataset):
             images = augment(images, sample_uniforms(rows, self.epoch, self.seed), self.flip)
         return images, self.targets[rows], torch.tensor(rows)
 
+    def at_epoch(self, epoch: int) -> np.ndarray:
+        """Every image as a training epoch sees it, uint8 [N, S, S, 3]: for looking at."""
+        self.epoch = epoch
+        return self.__getitems__(list(range(len(self))))[0].permute(0, 2, 3, 1).numpy()
+
     def _decode(self, rows: range | list[int], threads: int = 1) -> torch.Tensor:
         out = np.empty((len(rows), 3, self.size, self.size), np.uint8)
 

@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from .labels import SPLITS
 from .predictions import Predictions
@@ -39,8 +41,13 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
 
 def plain(text: object, most: int = 40) -> str:
     """Text as matplotlib shows it letter by letter: a `$` starts no mathematics, and a long name is shortened."""
+    return shortened(text, most).replace("$", r"\$")
+
+
+def shortened(text: object, most: int = 40) -> str:
+    """Text of at most this many letters."""
     text = str(text)
-    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -84,7 +91,12 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
 
 @rc_context(_STYLE)
 def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Given the class of the row, how often is the class of the column there too, in percent."""
+    """Given the class of the row, how often is the class of the column there too, in percent.
+
+    Classes that come together stand together, so that blocks appear.
+    """
+    order = _by_company(y)
+    y, class_names = y[:, order], [class_names[c] for c in order.tolist()]
     present = (y == 1).astype(float)
     together = present.T @ present
     alone = np.diag(together).copy()
@@ -105,6 +117,50 @@ def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     ax.set(title="Given the row, how often the column (%)")
     ax.grid(visible=False)
     figure.colorbar(image, ax=ax, shrink=0.7, format=lambda value, _: f"{100 * value:.0f} %")
+    return figure
+
+
+def _by_company(y: np.ndarray) -> np.ndarray:
+    """Classes in an order in which those that come together are neighbours (optimal leaf order of a clustering)."""
+    present = (y == 1).astype(float)
+    if present.shape[1] < 3 or not len(present):
+        return np.arange(present.shape[1])
+    both = present.T @ present
+    alone = np.diag(both)
+    either = alone[:, None] + alone[None, :] - both
+    apart = 1 - np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    np.fill_diagonal(apart, 0)
+    return leaves_list(linkage(squareform(apart, checks=False), "average", optimal_ordering=True))
+
+
+@rc_context(_STYLE)
+def label_sets(y: np.ndarray, class_names: Sequence[str], most: int = 12) -> Figure:
+    """The most frequent sets of present classes, and how many images have each; y int8 [N, C]."""
+    sets, images = np.unique(y == 1, axis=0, return_counts=True)
+    first = np.argsort(-images, kind="stable")[:most]
+    names = [" + ".join(class_names[c] for c in np.flatnonzero(sets[i]).tolist()) or "(none)" for i in first]
+    figure, ax = _figure(8, _class_height(len(first)))
+    ax.barh(range(len(first)), images[first], color=BLUE)
+    for place, count in enumerate(images[first]):
+        ax.text(count, place, f" {count:,}", va="center", color=GREY)
+    ax.set_yticks(range(len(first)), [plain(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(title=f"The most frequent of {len(sets):,} label sets", xlabel="images", xlim=(0, images.max() * 1.1 + 1))
+    return figure
+
+
+@rc_context(_STYLE)
+def image_sizes(sizes: np.ndarray) -> Figure:
+    """Width against height, and the aspect ratios; sizes int64 [N, 2]."""
+    figure, (left, right) = _figure(10, 3.2, 1, 2)
+    pairs, images = np.unique(sizes, axis=0, return_counts=True)
+    left.scatter(pairs[:, 0], pairs[:, 1], s=15 + 120 * images / images.max(), color=BLUE, alpha=0.5, lw=0)
+    left.set(title="Image sizes", xlabel="width (px)", ylabel="height (px)", xlim=(0, None), ylim=(0, None))
+    ratio = sizes[:, 0] / sizes[:, 1]
+    right.hist(np.log2(ratio), bins=np.arange(-2.125, 2.2, 0.25), color=BLUE)
+    right.set(title="Aspect ratio, width to height", ylabel="images", xlabel="(wider to the right)")
+    right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
     return figure
 
 

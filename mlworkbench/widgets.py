@@ -1,5 +1,6 @@
 """What moves in a notebook: figures as pictures, a live training plot, galleries, and the threshold tuner."""
 
+import base64
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from . import plots
 from .images import load_named
+from .labels import LabelTable
 from .metrics import mean_defined, shown
 from .predictions import Predictions
 from .thresholds import Curves, Thresholds, tune_thresholds
@@ -79,6 +81,46 @@ def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
 
 def _thumbnail(image_path: str, root: Path) -> np.ndarray:
     return load_named(image_path, root, THUMBNAIL)
+
+
+class ClassGallery(w.VBox):
+    """Images of the class chosen in a list, drawn anew with every choice and with the button.
+
+    Parameters
+    ----------
+    table : labelled images
+    shown : how many at a time
+    """
+
+    def __init__(self, table: LabelTable, shown: int = 12):
+        self._table, self._shown, self._page = table, shown, 0
+        positives = (table.y == 1).sum(0)
+        options = [
+            (f"{plots.shortened(name)} ({n:,})", c)
+            for c, (name, n) in enumerate(zip(table.class_names, positives, strict=True))
+        ]
+        self.choice = w.Dropdown(options=options, description="Class", style={"description_width": "initial"})
+        self.more = w.Button(description="Others")
+        self._picture = w.HTML()
+        self.choice.observe(lambda _: self._draw(0), "value")
+        self.more.on_click(lambda _: self._draw(self._page + 1))
+        super().__init__([w.HBox([self.choice, self.more]), self._picture])
+        self._draw(0)
+
+    def _draw(self, page: int) -> None:
+        c = self.choice.value
+        rows = np.flatnonzero(self._table.y[:, c] == 1)
+        start = (page * self._shown) % max(1, len(rows))
+        self._page = page
+        figure = class_examples(self._table.take(rows[start : start + self._shown]))
+        alt = escape(f"images of the class {self._table.class_names[c]}", quote=True)
+        data = base64.b64encode(plots.png(figure)).decode()
+        self._picture.value = f"<img alt='{alt}' src='data:image/png;base64,{data}'>"
+
+
+def class_examples(table: LabelTable, columns: int = 6) -> Figure:
+    """Images with the names of their labels over them."""
+    return sample_gallery(table.paths, table.y, table.class_names, table.root, columns)
 
 
 class ThresholdTuner(w.VBox):

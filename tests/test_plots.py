@@ -28,6 +28,7 @@ def hostile_case():
     [
         lambda p: plots.class_counts(p.labels, np.repeat(["train", "val", "test"], 20), p.class_names),
         lambda p: plots.cooccurrence(p.labels, p.class_names),
+        lambda p: plots.label_sets(p.labels, p.class_names),
         lambda p: plots.average_precisions(metrics.class_table(metrics.score(p, np.full(6, 0.5), resamples=2))),
         lambda p: plots.tuned_against_half(p, tune_thresholds(p)),
         lambda p: plots.precision_recall(p, tune_thresholds(p)),
@@ -59,3 +60,22 @@ def test_cooccurrence_is_conditional_on_the_row():
     y = np.array([[1, 1], [1, 0], [1, 0], [1, 0]], np.int8)
     share = plots.cooccurrence(y, ["a", "b"]).axes[0].images[0].get_array()
     assert share[0, 1] == 0.25 and share[1, 0] == 1.0 and np.ma.is_masked(share[0, 0])
+
+
+def test_classes_that_come_together_stand_together():
+    rng = np.random.default_rng(0)
+    one, two = rng.random((2, 300)) < 0.4
+    y = np.stack([one, two, one ^ (rng.random(300) < 0.05), two ^ (rng.random(300) < 0.05)], axis=1).astype(np.int8)
+    names = [label.get_text() for label in plots.cooccurrence(y, ["a1", "b1", "a2", "b2"]).axes[0].get_yticklabels()]
+    assert [name[0] for name in names] in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+def test_label_sets_count_the_empty_one_too():
+    y = np.array([[1, 0]] * 3 + [[0, 0]] * 2 + [[1, 1]], np.int8)
+    figure = plots.label_sets(y, ["a", "b"])
+    assert drawn(figure)[:3] == ["a", "(none)", "a + b"]
+    assert [round(patch.get_width()) for patch in figure.axes[0].patches] == [3, 2, 1]
+
+
+def test_image_sizes_with_a_single_size():
+    drawn(plots.image_sizes(np.array([[96, 96]] * 5)))

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import f1_score
 from test_metrics import random_case
 
-from mlworkbench import Thresholds, tune_thresholds, widgets
+from mlworkbench import Thresholds, read_labels, tune_thresholds, widgets
 
 
 @pytest.fixture
@@ -72,3 +72,20 @@ def test_live_plot_draws_one_picture_and_one_line_an_epoch(monkeypatch, capsys):
     for epoch in (1, 2, 3):
         plot.update({"epoch": epoch, "lr": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_map": 0.1 * epoch})
     assert events == ["display", "update", "update"] and len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_gallery_shows_the_class_that_is_chosen_and_pages_through_it(demo_labels, monkeypatch):
+    table, shown = read_labels(demo_labels).take(slice(0, 60)), []
+    draw = widgets.class_examples
+    monkeypatch.setattr(widgets, "class_examples", lambda t: shown.append(t) or draw(t))
+    gallery = widgets.ClassGallery(table, shown=4)
+    gallery.choice.value = 1
+    gallery.more.click()
+    assert all((t.y[:, c] == 1).all() for t, c in zip(shown, (0, 1, 1), strict=True))
+    assert not set(shown[1].paths) & set(shown[2].paths) and "alt='images of the class one'" in gallery._picture.value
+
+
+def test_a_gallery_of_a_class_without_images_is_empty_and_no_error(demo_labels):
+    table = read_labels(demo_labels)
+    gallery = widgets.ClassGallery(table.take(np.flatnonzero(table.y[:, 0] != 1)))
+    assert "data:image/png" in gallery._picture.value

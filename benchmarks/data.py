@@ -1,0 +1,126 @@
+"""Reading, checking and splitting labelled data, as ratios in one run: `make bench` or `make bench-quick`.
+
+Nothing here is a test: machines differ and are noisy. Each line says what is compared with what.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mlworkbench.images import check_images, load_image
+from mlworkbench.splits import FRACTIONS, stratified_split
+
+READ = """
+import sys, time
+from mlworkbench import read_labels
+start = time.perf_counter()
+table = read_labels(sys.argv[1])
+seconds = time.perf_counter() - start
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))  # getrusage would count the parent's peak
+peak = int(status["VmHWM"].split()[0]) * 1024 / 1e9
+print(f"{len(table):,} rows x {len(table.class_names)} classes: {seconds:.1f} s, peak memory {peak:.2f} GB")
+"""
+
+
+def reading(folder: Path, rows: int) -> None:
+    y = (np.random.default_rng(0).random((rows, 20)) < 0.1).astype(int).tolist()
+    paths = [f"images/{i // 1000:04d}/photo_{i:07d}.jpg" for i in range(rows)]
+    files = {
+        "list column": ("image_path,labels\n", (f'{p},"{row}"\n' for p, row in zip(paths, y, strict=True))),
+        "one column per class": (
+            "image_path," + ",".join(f"c{i}" for i in range(20)) + "\n",
+            (f"{p},{','.join(map(str, row))}\n" for p, row in zip(paths, y, strict=True)),
+        ),
+        "JSON Lines": ("", (f'["{p}", {row}]\n' for p, row in zip(paths, y, strict=True))),
+    }
+    for name, (header, lines) in files.items():
+        file = folder / "labels.csv"
+        file.write_text(header + "".join(lines))
+        print(f"reading, {name}: ", end="", flush=True)
+        subprocess.run([sys.executable, "-c", READ, file], check=True)
+
+
+def decoding(folder: Path, times: int) -> None:
+    """A 12-megapixel JPEG to 224 px, against Ultralytics' own way: OpenCV's decoder and its validation transform."""
+    import cv2
+    from ultralytics.data.augment import classify_transforms
+
+    base = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(base).resize((4000, 3000), Image.Resampling.BICUBIC).save(folder / "large.jpg", quality=92)
+    transform = classify_transforms(224)
+
+    def theirs() -> None:
+        transform(Image.fromarray(cv2.cvtColor(cv2.imread(str(folder / "large.jpg")), cv2.COLOR_BGR2RGB)))
+
+    def best(run: object) -> float:
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            run()  # type: ignore[operator]
+            seconds.append(time.perf_counter() - start)
+        return float(np.median(seconds))
+
+    ours, other = best(lambda: load_image("large.jpg", folder, 224)), best(theirs)
+    print(
+        f"decoding 12 megapixels to 224 px: {ours * 1e3:.0f} ms, Ultralytics {other * 1e3:.0f} ms, "
+        f"{other / ours:.1f} times as much"
+    )
+
+
+def checking(folder: Path, images: int) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{i}.jpg" for i in range(images)]
+    for name in names:
+        small = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        small.resize((500, 375), Image.Resampling.BICUBIC).save(folder / name, quality=90)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        check_images(names, folder)
+        seconds.append(time.perf_counter() - start)
+    print(
+        f"checking {images:,} photographs of 500x375: first {seconds[0]:.2f} s, second {seconds[1]:.2f} s, "
+        f"{seconds[1] / seconds[0]:.3f} of the first"
+    )
+
+
+def splitting(seeds: int) -> None:
+    """How far the rarest classes' shares lie from the wanted ones, against a random split of the same sizes."""
+
+    def deviation(y: np.ndarray, split: np.ndarray) -> float:
+        shares = np.array([y[split == name].sum(0) for name in ("train", "val", "test")]) / y.sum(0)
+        return float(np.abs(shares - np.array(FRACTIONS)[:, None])[:, :3].mean())
+
+    ours, by_chance = [], []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        y = (rng.random((1000, 10)) < np.geomspace(0.015, 0.4, 10)).astype(np.int8)
+        split = stratified_split(y, np.arange(1000), seed)
+        ours.append(deviation(y, split))
+        by_chance.append(deviation(y, rng.permutation(split)))
+    ratio = np.mean(by_chance) / np.mean(ours)
+    print(f"splitting, the three rarest of ten classes, {seeds} seeds: random deviates {ratio:.1f} times as much")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        folder = Path(name)
+        reading(folder, 100_000 if quick else 1_000_000)
+        decoding(folder, 5 if quick else 21)
+        checking(folder, 100 if quick else 1000)
+        splitting(5 if quick else 20)
+
+
+if __name__ == "__main__":
+    main()
