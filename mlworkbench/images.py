@@ -80,7 +80,9 @@ def locate(image_path: str, root: Path) -> Path:
 def load_image(image_path: str, root: Path, size: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode one image to RGB.
 
-    EXIF orientation is applied. With `size` the whole image is resized to a square (nothing is cropped away, so
+    EXIF orientation is applied; of an animation the first frame is taken. Palette, grey, 1-bit and CMYK images are
+    converted by Pillow; transparency is laid on white; images deeper than 8 bits have the range that occurs in them
+    stretched to 0..255. With `size` the whole image is resized to a square (nothing is cropped away, so
     every labelled object stays in the picture); JPEGs are then decoded at reduced scale where that allows.
 
     Returns

@@ -156,7 +156,8 @@ def image_sizes(sizes: np.ndarray) -> Figure:
     figure, (left, right) = _figure(10, 3.2, 1, 2)
     pairs, images = np.unique(sizes, axis=0, return_counts=True)
     left.scatter(pairs[:, 0], pairs[:, 1], s=15 + 120 * images / images.max(), color=BLUE, alpha=0.5, lw=0)
-    left.set(title="Image sizes", xlabel="width (px)", ylabel="height (px)", xlim=(0, None), ylim=(0, None))
+    left.set(title="Image sizes", xlabel="width (px)", ylabel="height (px)")
+    left.set(xlim=(0, 1.1 * sizes[:, 0].max()), ylim=(0, 1.1 * sizes[:, 1].max()))
     ratio = sizes[:, 0] / sizes[:, 1]
     right.hist(np.log2(ratio), bins=np.arange(-2.125, 2.2, 0.25), color=BLUE)
     right.set(title="Aspect ratio, width to height", ylabel="images", xlabel="(wider to the right)")

@@ -46,6 +46,11 @@ class Prepared:
         """The rows of one split."""
         return self.table.take(self.split == split)
 
+    def spread(self, split: str, most: int) -> LabelTable:
+        """Some rows of a split, evenly spread: neighbours in a file are often neighbours in time."""
+        table = self.of(split)
+        return table.take(np.unique(np.linspace(0, len(table) - 1, most).astype(int)))
+
     def in_short(self) -> list[str]:
         """A line for each kind of finding: how many, and the first of them."""
         lines = []

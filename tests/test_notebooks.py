@@ -46,11 +46,19 @@ def test_notebooks_narrate_and_call():
             assert not re.search(r"^(def |class |for .*loader|%|!)|sys\.path|filterwarnings", source, re.MULTILINE)
 
 
+NAMES = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "$x^2$", r"\\(y\\)", "=1+1", "N/A", "null", "a_b*c*",
+    "ü 图 ", "&lt;b&gt;",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def executed(demo_labels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     said = []
+    (folder / "names.txt").write_text("\n".join(NAMES) + "\n", encoding="utf-8")
     parameters = {
+        "classes_file": str(folder / "names.txt"),
         "labels_file": str(demo_labels), "run_dir": str(folder / "run"), "epochs": "2", "image_size": "32",
         "batch_size": "8", "precision": "fp32", "top_k": "3", "learning_rate": "2e-3",
     }  # fmt: skip
@@ -72,6 +80,27 @@ def test_they_run_and_the_run_folder_is_whole(executed):
     assert run.thresholds().split == "val"
     assert json.loads((folder / "metrics/test.json").read_text())["map"] > 0
     assert json.loads((folder / "inspect/summary.json").read_text())["rows"] == 63
+
+
+@pytest.mark.notebook
+def test_names_are_text_everywhere(executed):
+    written, folder, _ = executed
+    assert Run(folder).class_names == NAMES
+    shown = [str(output.get("data", {}).get("text/html", "")) for path in written for output in outputs(path)]
+    assert any("&lt;script&gt;alert(1)" in page for page in shown)
+    assert not any("<script>alert" in page or "<img src=x" in page for page in shown)
+    assert all("tex2jax_ignore" in page for page in shown if "$x^2$" in page)
+    widgets = [json.loads(path.read_text())["metadata"].get("widgets", {}) for path in written]
+    states = [
+        str(model["state"].get("value", ""))
+        for book in widgets
+        for kind in book.values()
+        for model in kind["state"].values()
+    ]
+    assert states and not any("<script>alert" in state or "<img src=x" in state for state in states)
+    for path in written:  # in the page outside the widgets' state, which is JSON
+        page = path.with_suffix(".html").read_text().split("application/vnd.jupyter.widget-state+json")[0]
+        assert "<img src=x onerror" not in page and "<script>alert" not in page
 
 
 @pytest.mark.notebook
