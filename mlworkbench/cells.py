@@ -78,9 +78,23 @@ def split_tags(cell: Any, delimiter: str) -> list[str] | str | None:
     if cell is None or cell == "":
         return None
     tags = cell.split(delimiter) if isinstance(cell, str) else cell
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and is_text(tag) for tag in tags):
         return f"{short(cell)} is no list of tags; expected text such as dog{delimiter}hat"
     return [unmark_text(tag.strip()) for tag in tags if tag.strip()]
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it; JSON can escape half of a surrogate pair, which no file name or screen takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: quoted where it holds line ends, escape sequences or the like."""
+    return text if text.isprintable() else repr(text)
 
 
 def short(value: Any) -> str:

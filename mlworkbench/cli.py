@@ -5,9 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from . import __version__
+from .cells import printable
 from .exceptions import LabelFaults, WorkbenchError
 
 
@@ -143,6 +144,7 @@ def _check(args: argparse.Namespace) -> None:
     from .prepare import TooFewImages, prepare
     from .run import write_json
 
+    _refuse_source(args.json, args.labels, args.classes, args.splits)
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:
         table = _read(args)
@@ -154,7 +156,7 @@ def _check(args: argparse.Namespace) -> None:
     except TooFewImages as error:
         found["quarantine"] = error.quarantine.to_dict("records")
         for row in found["quarantine"]:
-            print(f"set aside  {table.source}:{row['line']}: {row['image_path']}: {row['reason']}")
+            _print_set_aside(f"{table.source}:{row['line']}: ", row["image_path"], row["reason"])
         raise
     else:
         found["quarantine"] = prepared.quarantine.to_dict("records")
@@ -163,19 +165,31 @@ def _check(args: argparse.Namespace) -> None:
     finally:
         if args.json is not None:
             write_json(args.json, found)
-    print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(table.class_names)}")
+    print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(map(printable, table.class_names))}")
     print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
     for row in found["quarantine"]:
-        print(f"set aside  {table.source}:{row['line']}: {row['image_path']}: {row['reason']}")
+        _print_set_aside(f"{table.source}:{row['line']}: ", row["image_path"], row["reason"])
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")
+
+
+def _print_set_aside(where: str, path: str, reason: str, to: TextIO | None = None) -> None:
+    print(f"set aside  {where}{printable(path)}: {reason}", file=to)
+
+
+def _refuse_source(out: Path | None, *sources: str) -> None:
+    """Sources are never written, not even when asked to."""
+    if out is not None and out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
+        raise WorkbenchError(f"{out} is what is to be read; choose another file to write")
 
 
 def _import(args: argparse.Namespace) -> None:
     from .importers import import_labels
 
     table = import_labels(args.source, args.out)
-    counts = ", ".join(f"{name} {n:,}" for name, n in zip(table.class_names, (table.y == 1).sum(0), strict=True))
+    counts = ", ".join(
+        f"{printable(name)} {n:,}" for name, n in zip(table.class_names, (table.y == 1).sum(0), strict=True)
+    )
     print(f"{len(table):,} images, {len(table.class_names)} classes ({counts}): {args.out}")
 
 
@@ -221,7 +235,7 @@ def _tune(args: argparse.Namespace) -> None:
     file = run.save_thresholds(thresholds)
     for name, row in thresholds.to_dict()["classes"].items():
         met = "" if row["met"] else "  no positive to tune on"
-        print(f"{name:<24} {row['threshold']:.4f}  ({row['positives']} positives){met}")
+        print(f"{printable(name):<24} {row['threshold']:.4f}  ({row['positives']} positives){met}")
     print(f"saved to {file}")
 
 
@@ -237,7 +251,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(f"{'class':<24} {'AP':>7} {'prec.':>7} {'recall':>7} {'F1':>7} {'support':>8} {'threshold':>10}")
     for name, row in scores["classes"].items():
         cells = " ".join(f"{shown(row[key]):>7}" for key in ("ap", "precision", "recall", "f1"))
-        print(f"{name:<24} {cells} {row['support']:>8,} {row['threshold']:>10.4f}")
+        print(f"{printable(name):<24} {cells} {row['support']:>8,} {row['threshold']:>10.4f}")
     low, high = scores["intervals"]["map"]["low"], scores["intervals"]["map"]["high"]
     undefined = f", {scores['undefined']} classes undefined" if scores["undefined"] else ""
     print(f"{args.split} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
@@ -253,9 +267,10 @@ def _predict(args: argparse.Namespace) -> None:
 
     if args.out.suffix not in (".csv", ".parquet"):
         raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
+    _refuse_source(args.out, args.source)
     frame, bad = predict(Run(args.run), args.source)
     for path, reason in bad:
-        print(f"set aside  {path}: {reason}", file=sys.stderr)
+        _print_set_aside("", path, reason, sys.stderr)
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
     print(f"{len(frame):,} images: {args.out}")
 

@@ -16,6 +16,7 @@ import numpy as np
 from .cells import (
     TAG_DELIMITERS,
     UNKNOWN,
+    is_text,
     labels_of,
     mark_path,
     parse_list,
@@ -206,7 +207,7 @@ class _Rows:
             if place is None:
                 place = known[key] = len(self.cells)
                 self.cells.append((cell,) if single else cell)
-            if type(path) is not str or not path:
+            if type(path) is not str or not path or not is_text(path):
                 self.faults.append((line, "empty image path" if path in ("", None) else f"{short(path)} is no path"))
                 continue
             if layout.split is not None:
@@ -348,9 +349,9 @@ def _read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
                 continue
         if not texts:
             continue
-        row = dict(zip(columns, texts, strict=False))
+        row = dict(zip(columns, cells, strict=False))
         path = next((row[name] for name in PATH_COLUMNS if row.get(name)), "")
-        if not path or row.get("split") not in SPLITS:
+        if not isinstance(path, str) or not path or row.get("split") not in SPLITS:
             faults.append((line, f"expected image_path,split with a split of {', '.join(SPLITS)}"))
         elif known.setdefault(unmark_path(path), row["split"]) != row["split"]:
             faults.append((line, f"{short(path)} stands above with another split; keep one"))

@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from .cells import unmark_text
+from .cells import is_text, unmark_text
 from .exceptions import LabelFaults, WorkbenchError
 
 Row = tuple[int, list[Any] | str]  # line, and its cells or what is wrong with it
 DELIMITERS = ("\t", ",", ";")
+MAX_ROWS = 20_000_000
 PATH_COLUMNS = ("image_path", "image", "path", "file", "filename", "file_name")
 EXPECTED = 'expected a header with image_path, or rows such as a.jpg,"[0, 1, 1, 0]"'
 
@@ -105,7 +106,7 @@ def _json(text: str) -> Any:
 def _text_rows(path: Path, what: str, keys: list[str] | None, delimiter: str) -> Iterator[Row]:
     with open_regular(path, what) as binary, _decoded(binary) as lines:
         for number, line in _logical(lines):
-            if not line.isascii() and not _is_utf8(line):
+            if not line.isascii() and not is_text(line):
                 yield number, "not UTF-8 text; save the file in UTF-8"
             elif keys is not None:
                 yield number, _object_cells(line, keys)
@@ -118,14 +119,6 @@ def _text_rows(path: Path, what: str, keys: list[str] | None, delimiter: str) ->
 def _decoded(binary: Any) -> Any:
     # newline="" keeps every physical line, also inside quotes; a surrogate marks bytes that are no UTF-8.
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _is_utf8(line: str) -> bool:
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _logical(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
@@ -171,8 +164,11 @@ def _parquet(path: Path) -> Table:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         keys = [str(name) for name in file.schema_arrow.names]
+        rows = file.metadata.num_rows
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise WorkbenchError(f"{path} is a damaged Parquet file: {str(error).splitlines()[0]}") from None
+    if rows > MAX_ROWS:  # a few kilobytes of Parquet can hold billions of equal rows
+        raise WorkbenchError(f"{path} has {rows:,} rows, over the limit of {MAX_ROWS:,}")
     return Table(keys, _parquet_rows(file, path))
 
 
@@ -215,6 +211,8 @@ def _layout(header: list[str], source: Path, line: int) -> Layout:
     path = next((lower.index(name) for name in PATH_COLUMNS if name in lower), None)
     if path is None:
         raise LabelFaults(source, [(line, f"no column of image paths among {', '.join(names)!r}; {EXPECTED}")])
+    if not all(map(is_text, names)):
+        raise LabelFaults(source, [(line, "a column name is not UTF-8 text; save the file in UTF-8")])
     twice = [name for name, times in Counter(names).items() if times > 1 and name]
     if twice:
         raise LabelFaults(source, [(line, f"column {name!r} stands more than once in the header") for name in twice])

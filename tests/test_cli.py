@@ -103,6 +103,22 @@ def test_unexpected_errors_are_one_line_too_and_debug_shows_them(demo_labels, ca
         main(["check", str(demo_labels), "--debug"])
 
 
+def test_a_source_is_never_written_even_when_asked_to(demo_labels, cli_run, tmp_path, capsys):
+    before = demo_labels.read_bytes()
+    refused(capsys, "check", demo_labels, "--json", demo_labels)
+    copy = tmp_path / "labels.csv"
+    copy.write_bytes(before)
+    refused(capsys, "predict", cli_run, copy, "--out", copy)
+    assert demo_labels.read_bytes() == copy.read_bytes() == before
+
+
+def test_escape_sequences_do_not_reach_the_terminal(write_labels, capsys):
+    rows = [(f"\x1b[31m{i}.jpg", [0, 1]) for i in range(3)]
+    main(["check", str(write_labels(rows))])
+    captured = capsys.readouterr()
+    assert "set aside" in captured.out and "\x1b" not in captured.out + captured.err
+
+
 def test_formulas_do_not_reach_a_spreadsheet(tmp_path, cli_run, capsys):
     from PIL import Image
 

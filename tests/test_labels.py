@@ -114,6 +114,9 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ('["a", [0, 1]]\n["b", [0, 1], 2]\n', 2, "3 cells; expected 2"),
         ('{"image_path": "a", "labels": [0]}\n{"image_path": "b", "lables": [0]}\n', 2, "key 'lables'"),
         ('{"image_path": 5, "labels": [0]}\n', 1, "'5' is no path"),
+        ('["\\ud800.jpg", [0]]\n', 1, "is no path"),
+        ('{"image_path": "a", "\\ud800": 0}\n', 1, "a column name is not UTF-8"),
+        ('{"image_path": "a", "tags": ["\\ud800"]}\n', 1, "is no list of tags"),
         ('a.jpg,"[0, 1]"\nb.jpg,"[0, 1\n', 2, "quotes"),
         ('image_path,labels,split\na,"[1]",dev\n', 2, "'dev'"),
     ],
@@ -241,6 +244,15 @@ def test_parquet_reads_to_the_same_table(tmp_path, kind):
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WorkbenchError, match="damaged Parquet"):
         read_labels(tmp_path / "cut.parquet")
+
+
+def test_a_parquet_file_of_endless_rows_is_refused_by_its_own_count(tmp_path, monkeypatch):
+    pyarrow.parquet.write_table(
+        pyarrow.table({"image_path": ["a"] * 100, "labels": [[1]] * 100}), tmp_path / "l.parquet"
+    )
+    monkeypatch.setattr("mlworkbench.tabular.MAX_ROWS", 99)
+    with pytest.raises(WorkbenchError, match="100 rows, over the limit of 99"):
+        read_labels(tmp_path / "l.parquet")
 
 
 def test_tags_find_their_delimiter_and_their_classes(write_labels):
