@@ -134,10 +134,7 @@ def python(code):
 
 
 def test_the_package_imports_without_the_heavy_ones():
-    seconds, *loaded = python(
-        "import sys, time; t = time.perf_counter(); import mlworkbench; print(time.perf_counter() - t, *sys.modules)"
-    ).split()
-    assert float(seconds) < 0.3
+    loaded = python("import sys, mlworkbench; print(*sys.modules)").split()
     assert not {"torch", "ultralytics", "pandas", "numpy", "matplotlib"} & set(loaded)
 
 
