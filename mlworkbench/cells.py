@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+UNKNOWN = -1
 TAG_DELIMITERS = ("|", ";", ",")
 _WORDS = dict.fromkeys(("1", "1.0", "1.", "true"), 1)
 _WORDS |= dict.fromkeys(("0", "0.0", "0.", "false"), 0)

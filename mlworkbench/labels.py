@@ -123,6 +123,7 @@ def read_labels(
         names, patterns = _patterns_of_columns(read, layout, names)
     else:
         names, patterns = _patterns_of_lists(read, names)
+    read.tell_bad_cells()
     kept, notes = read.without_repeats(patterns)
     if read.faults:
         raise LabelFaults(source, read.faults)
@@ -179,7 +180,7 @@ class _Rows:
         self.split: list[str] = []
         self.group: list[str] = []
         self.cells: list[Any] = []  # the distinct label cells
-        self.bad: set[int] = set()  # those of them that are at fault
+        self.bad: dict[int, str] = {}  # what is wrong with those of them that are at fault
         self.faults: list[tuple[int, str]] = []
 
     def take(self, rows: Iterable[Row]) -> None:
@@ -230,11 +231,10 @@ class _Rows:
             cells = cells[:-1]
         return cells
 
-    def fault_of_cell(self, place: int, message: str) -> None:
-        """The same fault for every row that has this label cell."""
-        self.bad.add(place)
-        rows = np.flatnonzero(np.array(self.which, np.int32) == place)
-        self.faults += [(self.lines[row], message) for row in rows]
+    def tell_bad_cells(self) -> None:
+        """A fault for every row whose label cell is at fault: one pass, however many cells are."""
+        pairs = zip(self.lines, self.which, strict=True)
+        self.faults += [(line, self.bad[place]) for line, place in pairs if place in self.bad]
 
     def without_repeats(self, patterns: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
         """Rows [M] to keep, one for each path; a path with other labels on another line is a fault."""
@@ -248,7 +248,7 @@ class _Rows:
                 continue
             keep[row] = False
             repeated.append(row)
-            if self.bad & {self.which[before], self.which[row]}:
+            if self.which[before] in self.bad or self.which[row] in self.bad:
                 continue
             same = (patterns[self.which[before]] == patterns[self.which[row]]).all()
             if not same or any(values and values[before] != values[row] for values in (self.split, self.group)):
@@ -272,9 +272,9 @@ def _patterns_of_lists(read: _Rows, names: list[str] | None) -> tuple[list[str],
     patterns = np.full((len(parsed), width), UNKNOWN, np.int8)
     for place, labels in enumerate(parsed):
         if isinstance(labels, str):
-            read.fault_of_cell(place, labels)
+            read.bad[place] = labels
         elif labels is not None and len(labels) != width:
-            read.fault_of_cell(place, f"{len(labels)} labels; expected {width}, one for each class")
+            read.bad[place] = f"{len(labels)} labels; expected {width}, one for each class"
         elif labels is not None:
             patterns[place] = labels
     return names if names is not None else [f"class_{i}" for i in range(width)], patterns
@@ -289,7 +289,7 @@ def _patterns_of_columns(read: _Rows, layout: Layout, given: list[str] | None) -
     for place, cells in enumerate(read.cells):
         labels = labels_of(cells, lambda i: f"in column {own[i]!r}")
         if isinstance(labels, str):
-            read.fault_of_cell(place, labels)
+            read.bad[place] = labels
         else:
             patterns[place] = labels
     return (own, patterns) if given is None else (given, patterns[:, [own.index(name) for name in given]])
@@ -305,9 +305,9 @@ def _patterns_of_tags(read: _Rows, names: list[str] | None, delimiter: str) -> t
         if tags is None:
             patterns[place] = UNKNOWN
         elif isinstance(tags, str):
-            read.fault_of_cell(place, tags)
+            read.bad[place] = tags
         elif odd := [tag for tag in tags if tag not in column]:
-            read.fault_of_cell(place, f"tag {short(odd[0])} is no class of the classes file")
+            read.bad[place] = f"tag {short(odd[0])} is no class of the classes file"
         else:
             patterns[place, [column[tag] for tag in tags]] = 1
     return names, patterns
