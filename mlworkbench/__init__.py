@@ -25,13 +25,14 @@ _FRONT_PAGE = {
     "build_model": "model",
     "Run": "workflow",
     "evaluate": "workflow",
-    "fit": "workflow",
+    "fit": "fitting",
     "predict": "workflow",
 }
 __all__ = ["__version__", *_FRONT_PAGE]
 
 if TYPE_CHECKING:
     from .exceptions import WorkbenchError as WorkbenchError
+    from .fitting import fit as fit
     from .labels import LabelTable as LabelTable
     from .labels import read_labels as read_labels
     from .model import build_model as build_model
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .thresholds import tune_thresholds as tune_thresholds
     from .workflow import Run as Run
     from .workflow import evaluate as evaluate
-    from .workflow import fit as fit
     from .workflow import predict as predict
 
 

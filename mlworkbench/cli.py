@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -97,7 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="(auto: the fastest, as measured)")
     sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
     sub.add_argument("--workers", type=int, metavar="N", help="decoding processes where the cache is too small (2)")
-    sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
+    sub.add_argument("--loss", choices=("bce", "asl"), help="binary cross entropy, or asymmetric loss (bce)")
+    sub.add_argument(
+        "--compile", action="store_true", default=None, help="torch.compile: a minute, then perhaps faster"
+    )
+    sub.add_argument(
+        "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="another setting: accumulate, backbone_rate, cache_gb, crop, ema, head_epochs, patience, positive_weight, "
+        "weight_decay (README says what they do)",
+    )  # fmt: skip
+    existing = sub.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with the run in RUN, if there is one")
+    existing.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
 
     sub = command("tune", _tune, "choose a threshold for each class on the validation split")
     sub.add_argument("run", metavar="RUN")
@@ -194,23 +206,13 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .fitting import fit
     from .metrics import shown
-    from .workflow import fit
+    from .settings import Settings, typed
 
-    names = (
-        "model",
-        "route",
-        "epochs",
-        "batch_size",
-        "image_size",
-        "learning_rate",
-        "flip",
-        "seed",
-        "precision",
-        "device",
-    )
-    given = {name: value for name in (*names, "workers") if (value := getattr(args, name)) is not None}
-    run = fit(_read(args), args.run, args.overwrite, args.max_quarantine, _print_epoch, **given)
+    given = {f.name: value for f in fields(Settings) if (value := getattr(args, f.name, None)) is not None}
+    given |= {name: typed(name, text) for name, text in args.set}
+    run = fit(_read(args), args.run, args.overwrite, args.resume, args.max_quarantine, _print_epoch, **given)
     best = run.best_epoch
     print(f"{run.folder}: {run.status}, best validation mAP {shown(best['val_map'])} in epoch {best['epoch']:.0f}")
     return 130 if run.status == "interrupted" else 0

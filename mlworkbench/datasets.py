@@ -1,7 +1,6 @@
-"""Images and targets as torch batches: decoded once, augmented in whole batches."""
+"""Images and targets as torch batches, and the augmentation of a whole batch on whatever device it lies."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,137 +13,151 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .cells import UNKNOWN
 from .images import load_named
 
-CACHE_BYTES = 2_000_000_000
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class ImageDataset(Dataset):
     """Images resized to a square, with targets.
-
-    Within `CACHE_BYTES` all images are decoded at once (on all cores) and kept; above it they are decoded as they
-    are asked for. A batch does not depend on which of the two happened, nor on the number of workers: the random
-    state of each sample comes from (seed, epoch, row).
 
     Parameters
     ----------
     paths : [N] str, relative to `root`
     y : int8 [N, C] of 1, 0, -1, or None (all unknown, no class)
     size : side of the square in pixels
-    augment, flip : apply `augment` to every batch, and whether it may mirror
+    pixels : uint8 [N, 3, S, S], the images where they are decoded already; None decodes each as it is asked for
     """
 
     def __init__(
-        self,
-        paths: np.ndarray,
-        root: Path,
-        y: np.ndarray | None,
-        size: int,
-        augment: bool = False,
-        flip: bool = False,
-        seed: int = 0,
+        self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int, pixels: np.ndarray | None = None
     ):
-        self.paths, self.root, self.size = paths, root, size
-        self.augment, self.flip, self.seed = augment, flip, seed
+        self.paths, self.root, self.size, self.pixels = paths, root, size, pixels
         self.targets = torch.from_numpy(np.full((len(paths), 0), UNKNOWN, np.int8) if y is None else y)
-        self.epoch = 0
-        self.pixels: torch.Tensor | None = None
-        if len(paths) * 3 * size * size <= CACHE_BYTES:
-            self.pixels = self._decode(range(len(paths)), threads=os.cpu_count() or 1)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, row: int) -> Batch:
         images, targets, rows = self.__getitems__([row])
         return images[0], targets[0], rows[0]
 
-    def __getitems__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
         """uint8 [B, 3, S, S], int8 [B, C] and int64 [B], the rows themselves."""
-        images = self._decode(rows) if self.pixels is None else self.pixels[rows]
-        if self.augment:
-            images = augment(images, sample_uniforms(rows, self.epoch, self.seed), self.flip)
-        return images, self.targets[rows], torch.tensor(rows)
+        pixels = np.stack([self.decode(row) for row in rows]) if self.pixels is None else self.pixels[rows]
+        return torch.from_numpy(pixels), self.targets[rows], torch.tensor(rows)
 
-    def at_epoch(self, epoch: int) -> np.ndarray:
-        """Every image as a training epoch sees it, uint8 [N, S, S, 3]: for looking at."""
-        self.epoch = epoch
-        return self.__getitems__(list(range(len(self))))[0].permute(0, 2, 3, 1).numpy()
+    def decode(self, row: int) -> np.ndarray:
+        """One image from its file, whole (nothing is cropped away), as uint8 [3, S, S]."""
+        return squared(load_named(self.paths[row], self.root, self.size), self.size)
 
-    def _decode(self, rows: range | list[int], threads: int = 1) -> torch.Tensor:
-        out = np.empty((len(rows), 3, self.size, self.size), np.uint8)
-
-        def fill(place: int) -> None:
-            out[place] = load_named(self.paths[rows[place]], self.root, self.size).transpose(2, 0, 1)
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, range(len(rows))))
-        return torch.from_numpy(out)
+    def all(self) -> torch.Tensor:
+        """Every image, uint8 [N, 3, S, S], decoded on all cores."""
+        with ThreadPoolExecutor() as pool:
+            return torch.from_numpy(np.stack(list(pool.map(self.decode, range(len(self))))))
 
 
-class _EpochOrder(Sampler[int]):
-    """A new order each epoch, from (seed, epoch) alone."""
+def squared(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, 3] to [3, size, size], bilinear without aliasing: Pillow's result within 1."""
+    if pixels.shape[:2] == (size, size):
+        return pixels.transpose(2, 0, 1)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)[0].numpy()
 
-    def __init__(self, dataset: ImageDataset):
-        self.dataset = dataset
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches of an epoch: a new order each time, from (seed, epoch) alone, in parts of nearly equal size.
+
+    Equal parts, because BatchNorm can do nothing with a lone last image and a small last batch steps in a random
+    direction. Nothing is left out and nothing comes twice.
+
+    Parameters
+    ----------
+    rows : what to order
+    batch_size : most images in a batch (one more, where a lone image would be left)
+    least : images that a batch must have for each of its parts to have two
+    share : gives the part of a batch that this process computes
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, least: int = 2, share: Any = None):
+        self.rows, self.seed, self.share = rows, seed, share or (lambda batch: batch)
+        self.parts = max(1, min(-(-len(rows) // batch_size), len(rows) // least))
+        self.epoch, self.first = 1, 0
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self.parts - self.first
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.dataset.seed, self.dataset.epoch]).permutation(len(self)).tolist())
+    def start(self, epoch: int, first: int = 0) -> None:
+        """Make the next pass that of this epoch, from this batch on."""
+        self.epoch, self.first = epoch, first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+        for batch in np.array_split(order, self.parts)[self.first :]:
+            yield self.share(batch.tolist())
 
 
-def make_loader(dataset: ImageDataset, batch_size: int, train: bool = False, workers: int = 0) -> DataLoader:
-    """Batches of (uint8 images [B, 3, S, S], int8 targets [B, C], rows [B]); shuffled anew each epoch for training."""
+def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, pin: bool = False) -> DataLoader:
+    """Load these batches (lists of rows); `workers` processes decode where the pixels are not there already."""
     return DataLoader(
         dataset,
-        batch_size,
-        sampler=_EpochOrder(dataset) if train else None,
-        num_workers=workers if dataset.pixels is None else 0,
+        batch_sampler=batches,
+        num_workers=workers if dataset.pixels is None or pin else 0,
+        persistent_workers=workers > 0 and (dataset.pixels is None or pin),
         collate_fn=_as_is,
-        # BatchNorm cannot take the statistics of a lone last image.
-        drop_last=train and len(dataset) > batch_size and len(dataset) % batch_size == 1,
+        pin_memory=pin,
+        generator=torch.Generator(),  # or it would draw from the state that a resumed training has to find again
     )
+
+
+def in_order(rows: Sequence[int] | np.ndarray, batch_size: int) -> list[list[int]]:
+    """Rows in batches, as they come."""
+    return [[int(row) for row in rows[start : start + batch_size]] for start in range(0, len(rows), batch_size)]
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
-def sample_uniforms(rows: list[int], epoch: int, seed: int) -> torch.Tensor:
-    """Random numbers in 0..1 for each sample, float32 [B, 7], from (seed, epoch, row) alone."""
-    numbers = [np.random.default_rng([seed, epoch, row]).random(7, np.float32) for row in rows]
-    return torch.from_numpy(np.stack(numbers))
+def sample_uniforms(samples: int, epoch: int, seed: int) -> torch.Tensor:
+    """Random numbers in 0..1 for each sample of an epoch, float32 [N, 9], a row's from (seed, epoch, row) alone."""
+    return torch.from_numpy(np.random.default_rng([seed, epoch]).random((samples, 9), np.float32))
 
 
-def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False) -> torch.Tensor:
+def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False, crop: bool = False) -> torch.Tensor:
     """Mild scale and shift with reflection, and colour: changes that keep what a label names.
 
     Scale 0.95 to 1.05 and shift up to 4 % of the side, so that not even a small thing in a corner is lost;
     brightness, contrast and saturation within 15 %. With `flip` half of the images are mirrored too, which keeps a
-    fish a fish but makes no digit, letter or left hand.
+    fish a fish but makes no digit, letter or left hand. With `crop` a random part is shown instead, between a quarter
+    and all of the area and up to 4:3 or 3:4 in shape: more variety, at the risk of losing what a label names.
 
     Parameters
     ----------
-    images : uint8 [B, 3, S, S]
-    u : float32 [B, 7] in 0..1, see `sample_uniforms`
+    images : float [B, 3, S, S] in 0..1
+    u : float32 [B, 9] in 0..1, see `sample_uniforms`
 
     Returns
     -------
-    uint8 [B, 3, S, S]
+    float [B, 3, S, S] in 0..1
     """
-    mirrored, scale, dx, dy, brightness, contrast, saturation = u.T
-    zoom = 0.95 + 0.1 * scale
-    theta = torch.zeros(len(u), 2, 3)
-    theta[:, 0, 0] = torch.where(flip & (mirrored < 0.5), -zoom, zoom)
-    theta[:, 1, 1] = zoom
-    theta[:, 0, 2], theta[:, 1, 2] = 0.16 * dx - 0.08, 0.16 * dy - 0.08  # grid units: 2 is the whole side
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    x = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    mirrored, scale, dx, dy, brightness, contrast, saturation, area, shape = u.to(images.device).T
+    if crop:
+        side, aspect = (0.25 + 0.75 * area).sqrt(), (4 / 3) ** (shape - 0.5)
+        wide, high = (side * aspect).clamp(max=1), (side / aspect).clamp(max=1)
+        right, down = (1 - wide) * (2 * dx - 1), (1 - high) * (2 * dy - 1)
+    else:
+        wide = high = 0.95 + 0.1 * scale
+        right, down = 0.16 * dx - 0.08, 0.16 * dy - 0.08  # in units of half the side
+    if flip:
+        wide = torch.where(mirrored < 0.5, -wide, wide)
+    size = images.shape[-1]
+    centres = (torch.arange(size, device=images.device) + 0.5) * (2 / size) - 1
+    x = (wide[:, None] * centres + right[:, None])[:, None, :].expand(-1, size, -1)
+    y = (high[:, None] * centres + down[:, None])[:, :, None].expand(-1, -1, size)
+    moved = F.grid_sample(images, torch.stack((x, y), -1), padding_mode="reflection", align_corners=False)
 
-    def factor(v: torch.Tensor) -> torch.Tensor:
-        return (0.85 + 0.3 * v).view(-1, 1, 1, 1)
-
-    x = x * factor(brightness)
-    x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, factor(contrast))
-    x = torch.lerp(x.mean(1, keepdim=True), x, factor(saturation))
-    return x.round_().clamp_(0, 255).to(torch.uint8)
+    # Brightness, contrast about the mean, and saturation, as one affine map of the three channels.
+    b, c, s = (0.85 + 0.3 * v.view(-1, 1, 1) for v in (brightness, contrast, saturation))
+    matrix = b * c * (s * torch.eye(3, device=images.device) + (1 - s) / 3)
+    offset = b * (1 - c) * moved.mean((1, 2, 3)).view(-1, 1, 1)
+    mixed = torch.baddbmm(offset.expand(-1, 3, 1), matrix, moved.flatten(2))
+    return mixed.view_as(moved).clamp_(0, 1)

@@ -77,17 +77,17 @@ def locate(image_path: str, root: Path) -> Path:
     return Path(file)
 
 
-def load_image(image_path: str, root: Path, size: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(image_path: str, root: Path, side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode one image to RGB.
 
     EXIF orientation is applied; of an animation the first frame is taken. Palette, grey, 1-bit and CMYK images are
     converted by Pillow; transparency is laid on white; images deeper than 8 bits have the range that occurs in them
-    stretched to 0..255. With `size` the whole image is resized to a square (nothing is cropped away, so
-    every labelled object stays in the picture); JPEGs are then decoded at reduced scale where that allows.
+    stretched to 0..255. Where it will be shrunk to `side` pixels anyway, a JPEG is decoded at a reduced scale that
+    leaves both of its sides at least that long.
 
     Returns
     -------
-    uint8 [H, W, 3], or [size, size, 3]
+    uint8 [H, W, 3]
 
     Raises
     ------
@@ -98,10 +98,11 @@ def load_image(image_path: str, root: Path, size: int | None = None, max_pixels:
         with _open(file, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
-            if size is not None:
-                image.draft("RGB", (size, size))
+            if side is not None:
+                image.draft("RGB", (side, side))
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image), size))
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(_to_rgb(image))
     except ImageFault:
         raise
     except UnidentifiedImageError:
@@ -114,15 +115,15 @@ def load_image(image_path: str, root: Path, size: int | None = None, max_pixels:
         raise ImageFault(f"truncated or damaged: {error}") from None
 
 
-def load_named(image_path: str, root: Path, size: int) -> np.ndarray:
+def load_named(image_path: str, root: Path, side: int) -> np.ndarray:
     """`load_image` for images that were checked before: a fault names the image."""
     try:
-        return load_image(image_path, root, size)
+        return load_image(image_path, root, side)
     except ImageFault as fault:
         raise ImageFault(f"image {image_path!r}: {fault}; has it changed since it was checked?") from None
 
 
-def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         # Deeper than 8 bits: the range found is stretched to 0..255 (a plain convert() clips instead).
         values = np.asarray(image, dtype=np.float64)
@@ -131,10 +132,7 @@ def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    image = image.convert("RGB")
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return image
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def check_images(

@@ -3,9 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
 from tqdm import tqdm
 
 from . import run as folder_of
@@ -34,6 +37,7 @@ class Prepared:
     quarantine : columns `line, image_path, reason`
     warnings : (kind, message) pairs
     sizes : int64 [N, 2], width and height
+    digests : list of N str, of the content of each image
     """
 
     table: LabelTable
@@ -41,6 +45,11 @@ class Prepared:
     quarantine: pd.DataFrame
     warnings: list[tuple[str, str]]
     sizes: np.ndarray
+    digests: list[str]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Which rows are in a split, int64 [n]."""
+        return np.flatnonzero(self.split == split)
 
     def of(self, split: str) -> LabelTable:
         """The rows of one split."""
@@ -126,8 +135,8 @@ class TooFewImages(WorkbenchError):
         self.quarantine = quarantine
 
 
-def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE) -> Prepared:
-    """Check every image, set the bad ones aside, and split the rest.
+def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE, silent: bool = False) -> Prepared:
+    """Check every image, set the bad ones aside, and split the rest; `silent` shows no progress.
 
     Raises
     ------
@@ -136,7 +145,7 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     """
     if seed < 0:
         raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
-    with progress_bar(len(table), "checking images") as bar:
+    with progress_bar(len(table), "checking images", silent=silent) as bar:
         found = check_images(table.paths, table.root, progress=bar.update)
     infos = [item for item in found if not isinstance(item, ImageFault)]
     bad = np.array([isinstance(item, ImageFault) for item in found], bool)
@@ -159,9 +168,28 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
             raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
     warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
-    return Prepared(table, split, quarantine, warnings, sizes)
+    return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos])
 
 
-def progress_bar(total: int, what: str) -> tqdm:
-    """A bar on standard error for people at a terminal, silent elsewhere (a notebook would save every step)."""
-    return tqdm(total=total, desc=what, unit=" images", disable=not sys.stderr.isatty(), leave=False, smoothing=0.1)
+def progress_bar(total: int, what: str, done: int = 0, silent: bool = False) -> tqdm:
+    """A bar with images a second and time left: on standard error for people at a terminal, in a notebook as one line
+    under the cell, elsewhere silent."""
+    kind = _NotebookBar if hasattr(get_ipython(), "kernel") else tqdm
+    hidden = silent or (kind is tqdm and not sys.stderr.isatty())
+    return kind(total=total, initial=done, desc=what, unit=" images", disable=hidden, leave=False, smoothing=0.1)
+
+
+class _NotebookBar(tqdm):
+    """One line of text that is renewed each second and empty at the end: a saved notebook keeps none of it."""
+
+    def __init__(self, **options: Any):
+        self._line: Any = None if options["disable"] else display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(**options, mininterval=1, ncols=100)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self._line.update({"text/plain": str(self) if msg is None else msg}, raw=True)
+
+    def close(self) -> None:
+        if not self.disable:
+            self.display("")
+        super().close()

@@ -23,6 +23,8 @@ HISTORY = "history.csv"
 THRESHOLDS = "thresholds.json"
 BEST = "checkpoints/best.safetensors"
 LAST = "checkpoints/last.safetensors"
+RESUME = "checkpoints/resume.pt"
+PREVIOUS = "checkpoints/previous.pt"  # the checkpoint before, should the last one turn out to be damaged
 INSPECT = "inspect"  # written by notebook 01, before a run and for it
 
 
@@ -117,6 +119,19 @@ def clear(folder: Path) -> None:
     """Remove the run in `folder`; what notebook 01 found and what a user wrote by hand stays."""
     for entry in _entries(folder):
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def clear_results(folder: Path) -> list[str]:
+    """Remove what was made of weights that will change, and half-written files of a killed process; says what."""
+    for pattern in (".*.csv.*", ".*.json.*", "checkpoints/.*.safetensors.*", "checkpoints/.*.pt.*"):
+        for left in folder.glob(pattern):
+            left.unlink()
+    stale = [
+        entry for name in ("predictions", "metrics", THRESHOLDS, "report.html") if (entry := folder / name).exists()
+    ]
+    for entry in stale:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return [entry.name for entry in stale]
 
 
 def move_aside(folder: Path) -> Path | None:

@@ -1,140 +1,228 @@
-"""The training loop, and the one bridge from tensors to arrays."""
+"""The training loop, and the one bridge from tensors to arrays.
 
-import copy
+`Trainer.train` and `Trainer.step` are the whole of it; read them first.
+"""
+
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast, gather_object
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from .exceptions import WorkbenchError
-from .losses import bce
+from .datasets import Batch, EpochBatches, augment, sample_uniforms
+from .losses import Loss
+from .model import YOLOClassifier
+from .precision import Precision
+from .settings import Settings
 
-ROUTES = ("loop",)
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+TRAINED_BACKBONE_RATE = 0.3
+MAX_NORM = 1.0  # of the gradient
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training, saved with the run.
+@dataclass
+class Place:
+    """How far a training is: `step` batches of `epoch` are done, with these sums over the epoch so far."""
 
-    `learning_rate` is the peak of the schedule; `workers` are processes that decode images where these do
-    not fit the cache. Sizes are in pixels.
+    epoch: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    known: float = 0.0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """A network that learns, and all that changes meanwhile.
+
+    Parameters
+    ----------
+    model : trained in place
+    loss : see `losses`
+    steps : batches an epoch
+    samples : rows of the data set
+    stop_asked : asked after every batch
+
+    Attributes
+    ----------
+    average : the network with the moving average of the weights: what validation sees and what is saved
+    place : see `Place`
     """
 
-    model: str = "yolov8n-cls.yaml"
-    route: str = "loop"
-    epochs: int = 15
-    batch_size: int = 32
-    image_size: int = 224
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    flip: bool = False
-    precision: str = "auto"
-    device: str = "auto"
-    workers: int = 2
-    seed: int = 0
+    def __init__(
+        self,
+        model: YOLOClassifier,
+        loss: Loss,
+        settings: Settings,
+        precision: Precision,
+        steps: int,
+        samples: int,
+        stop_asked: Callable[[], bool] = lambda: False,
+    ):
+        self.accelerator = precision.accelerator()
+        self.device = self.accelerator.device
+        self.model, self.loss, self.settings, self.precision = model, loss, settings, precision
+        self.steps, self.samples, self.stop_asked, self.place = steps, samples, stop_asked, Place()
+        model.to(self.device).to(memory_format=precision.memory_format)
+        self._average = AveragedModel(model, multi_avg_fn=self._towards)
+        self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, settings))
+        self._wrapped: Any = None  # the model as accelerate calls it
+        if settings.compile:
+            model.compile()
+        self.begin_epoch()
 
-    def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2), ("image_size", 32), ("workers", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
-                raise WorkbenchError(f"{name} is {value!r}; expected a whole number of at least {low}")
-        if not 0 < self.learning_rate < 1:
-            raise WorkbenchError(f"learning_rate is {self.learning_rate!r}; expected a number between 0 and 1")
-        for name, choices in (("route", ROUTES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in choices:
-                raise WorkbenchError(f"{name} {getattr(self, name)!r}; expected one of {', '.join(choices)}")
+    def train(
+        self,
+        loader: DataLoader,
+        batches: EpochBatches,
+        on_epoch_end: Callable[[dict[str, float]], bool],
+        on_batch_end: Callable[[int], object] | None = None,
+    ) -> bool:
+        """Train from `place` to the last epoch; False where it was asked to stop, after the batch under way.
 
-    @classmethod
-    def of(cls, **values: Any) -> "Settings":
-        """Settings from keywords; an unknown one is an error that names those that exist."""
-        known = [field.name for field in fields(cls)]
-        odd = [name for name in values if name not in known]
-        if odd:
-            raise WorkbenchError(f"unknown setting {odd[0]!r}; expected one of {', '.join(known)}")
-        return cls(**values)
+        Parameters
+        ----------
+        loader : of `batches`, which are told the epoch
+        on_epoch_end : called with `epoch, lr, train_loss, seconds`; answers whether to go on
+        on_batch_end : called with the number of images, for progress bars
 
+        Raises
+        ------
+        FloatingPointError : the loss is NaN or infinite; its second argument holds the rows of the batch
+        """
+        while self.place.epoch <= self.settings.epochs:
+            place, start, stop = self.place, time.perf_counter(), False
+            self.begin_epoch()
+            batches.start(place.epoch, place.step)
+            for batch in loader:
+                loss_sum, known, norm, stop = self.step(batch)
+                if not math.isfinite(loss_sum) or not (math.isfinite(norm) or self.precision.name == "fp16"):
+                    message = f"the loss is {loss_sum / max(1, known)} in epoch {place.epoch}"
+                    raise FloatingPointError(message, gather_object(batch[2].tolist()))
+                place.step, place.loss_sum, place.known = place.step + 1, place.loss_sum + loss_sum, place.known + known
+                if on_batch_end is not None:
+                    on_batch_end(len(batch[2]) * self.accelerator.num_processes)
+                if stop:
+                    break
+            place.seconds += time.perf_counter() - start
+            if place.step < self.steps:
+                return False
+            row = {"epoch": place.epoch, "lr": self.learning_rate, "train_loss": place.loss_sum / max(1, place.known)}
+            self.place = Place(place.epoch + 1)
+            if not on_epoch_end(row | {"seconds": place.seconds}):
+                return True
+            if stop:
+                return False
+        return True
 
-@dataclass(frozen=True)
-class Precision:
-    """How the arithmetic of a training is done: autocast dtype, memory format, and what was measured to choose it."""
+    def step(self, batch: Batch) -> tuple[float, float, float, bool]:
+        """One optimiser step: augment, forward, backward, clip, step, average.
 
-    name: str
-    channels_last: bool
-    images_per_second: dict[str, float] | None = None
+        Returns
+        -------
+        Over all processes: sum of the loss, known labels, norm of the gradient, and whether to stop
+        """
+        images = to_input(batch[0], self.device, self.precision.memory_format)
+        images = augment(images, self._uniforms[batch[2]], self.settings.flip, self.settings.crop)
+        targets = batch[1].to(self.device)
+        known = self.accelerator.reduce((targets >= 0).sum())
+        # Data parallel processes take the mean of their gradients: undone here, so that the loss is the mean over the
+        # known labels of all of them, however these are spread.
+        share = self.accelerator.num_processes / known.clamp(min=1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate_factor(self._step_of_all, self.settings.epochs * self.steps)
+        loss_sum = torch.zeros((), device=self.device)
+        pieces = self.settings.accumulate
+        parts = zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
+        for number, (x, y) in enumerate(parts, 1):
+            with nullcontext() if number == pieces else self.accelerator.no_sync(self._wrapped):
+                loss = self.loss(self._wrapped(x).float(), y).sum()
+                self.accelerator.backward(loss * share)
+            loss_sum += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._average.update_parameters(self.model)
+        stop = torch.tensor(float(self.stop_asked()), device=self.device)
+        loss_sum, stop = self.accelerator.reduce(torch.stack([loss_sum, stop])).tolist()
+        return loss_sum, int(known), float(norm), bool(stop)
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
-        return torch.autocast(device.type, dtype, enabled=dtype is not None)
+    def begin_epoch(self) -> None:
+        """Make ready for the epoch of `place`: its random numbers, and which layers learn."""
+        head_only = self.place.epoch <= self.settings.head_epochs
+        before = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        self.model.requires_grad_(not head_only).train(not head_only)  # in eval mode BatchNorm keeps its statistics
+        self.model.head.requires_grad_(True)
+        now = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        if before != now or self._wrapped is None:  # data parallelism is told anew which gradients will come
+            self._wrapped = self.accelerator.prepare_model(self.model)
+        self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed)
 
-    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Move the model to the device, in this memory format."""
-        return model.to(device).to(memory_format=self.memory_format)
-
-    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
-        """What keeps small fp16 gradients from vanishing; does nothing in other precisions."""
-        return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+    def logits(self, loader: DataLoader) -> np.ndarray:
+        """Logits of the averaged weights for what the loaders of all processes hold together, process by process."""
+        broadcast(list(self.average.buffers()))  # the main process's BatchNorm statistics stand for all
+        parts = gather_object([infer(self.average, loader, self.device, self.precision.memory_format)])
+        return np.concatenate(parts)
 
     @property
-    def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+    def average(self) -> YOLOClassifier:
+        return self._average.module  # type: ignore[return-value]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last layer, in the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state(self) -> dict[str, Any]:
+        """All that changes, as tensors and plain values."""
+        scaler = self.accelerator.scaler
+        return {
+            "place": asdict(self.place),
+            "model": self.model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": {} if scaler is None else scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.place = Place(**state["place"])
+        self.model.load_state_dict(state["model"])
+        self._average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+
+    @property
+    def _step_of_all(self) -> int:
+        return (self.place.epoch - 1) * self.steps + self.place.step
+
+    def _towards(self, average: Any, weights: Any, averaged: torch.Tensor | int) -> None:
+        """Move the average; its decay grows with the steps, or the random first weights would stay in it for long."""
+        decay = min(self.settings.ema, (1 + self._step_of_all) / (10 + self._step_of_all))
+        get_ema_multi_avg_fn(decay)(average, weights, averaged)
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one."""
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise WorkbenchError(f"device {name!r} is not usable here: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def refuse_misfit(name: str, device: torch.device) -> None:
-    """Raise WorkbenchError for a precision that the device does not have."""
-    if name == "fp16" and device.type == "cpu":
-        raise WorkbenchError("precision fp16 is for GPUs; on a CPU choose auto, fp32 or bf16")
-
-
-def choose_precision(name: str, model: nn.Module, batch: tuple[torch.Tensor, ...], device: torch.device) -> Precision:
-    """The precision asked for, or for "auto" the fastest of fp32 and bf16 in either memory format, as measured here.
-
-    Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next.
-    """
-    if name != "auto":
-        return Precision(name, channels_last=True)
-    speed = {}
-    trials = [Precision(p, last) for last in (True, False) for p in ("fp32", "bf16")]
-    for trial in trials:
-        copied = trial.place(copy.deepcopy(model), device).train()
-        optimizer, scaler = make_optimizer(copied, 1e-6, 0.0), trial.scaler(device)
-        steps = []
-        for _ in range(5):
-            start = time.perf_counter()
-            train_step(copied, optimizer, batch, trial, device, scaler).item()  # item() waits for a GPU
-            steps.append(time.perf_counter() - start)
-        speed[f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}"] = len(batch[0]) / min(steps)
-    best = int(np.argmax(list(speed.values())))
-    rounded = {key: round(value, 1) for key, value in speed.items()}
-    return Precision(trials[best].name, trials[best].channels_last, rounded)
-
-
-def make_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW, without decay on norms and biases."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate)
+def make_optimizer(model: YOLOClassifier, settings: Settings) -> torch.optim.AdamW:
+    """AdamW without decay on norms and biases, and with a lower rate for layers that come with trained weights."""
+    rate = settings.backbone_rate
+    if rate is None:
+        rate = TRAINED_BACKBONE_RATE if model.trained else 1.0
+    head = {id(p) for p in model.head.parameters()}
+    groups = []
+    for share, inside in ((1.0, True), (rate, False)):
+        for decay, matrices in ((settings.weight_decay, True), (0.0, False)):
+            chosen = [p for p in model.parameters() if (id(p) in head) == inside and (p.ndim > 1) == matrices]
+            groups.append({"params": chosen, "weight_decay": decay, "peak": share * settings.learning_rate})
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -145,84 +233,21 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm + 1) / max(1, steps - warm))))
 
 
-def to_input(images: torch.Tensor, device: torch.device, precision: Precision) -> torch.Tensor:
+def to_input(images: torch.Tensor, device: torch.device, memory_format: torch.memory_format) -> torch.Tensor:
     """uint8 [B, 3, S, S] to what the network takes: float32 in 0..1."""
-    moved = images.to(device, non_blocking=True, memory_format=precision.memory_format)
-    return moved.float() / 255
-
-
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[torch.Tensor, ...],
-    precision: Precision,
-    device: torch.device,
-    scaler: torch.amp.GradScaler,
-) -> torch.Tensor:
-    """One forward, backward and optimiser step; returns the loss, NaN where it or a gradient is not finite."""
-    images, targets = batch[:2]
-    with precision.autocast(device):
-        logits = model(to_input(images, device, precision))
-    loss = bce(logits.float(), targets.to(device))
-    optimizer.zero_grad()
-    scaler.scale(loss).backward()
-    scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    scaler.step(optimizer)  # in fp16 an infinite gradient only skips the step and lowers the scale
-    scaler.update()
-    return loss.detach() if scaler.is_enabled() else loss.detach() + 0 * norm
-
-
-def train(
-    model: nn.Module,
-    loader: DataLoader,
-    settings: Settings,
-    precision: Precision,
-    device: torch.device,
-    on_epoch_end: Callable[[dict[str, float]], None],
-    on_batch_end: Callable[[int], object] | None = None,
-) -> None:
-    """Train in place: AdamW, warm-up and cosine, gradient clipping.
-
-    Parameters
-    ----------
-    loader : batches of (uint8 images, targets, rows); its dataset has an `epoch` to set
-    on_epoch_end : called with the row `epoch, lr, train_loss, seconds`, `epoch` counted from 1
-    on_batch_end : called with the number of images, for progress bars
-
-    Raises
-    ------
-    FloatingPointError : the loss is NaN or infinite; its second argument holds the rows of the batch
-    """
-    precision.place(model, device)
-    optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-    scaler = precision.scaler(device)
-    steps = settings.epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
-    for epoch in range(1, settings.epochs + 1):
-        start, total, seen = time.perf_counter(), 0.0, 0
-        loader.dataset.epoch = epoch  # type: ignore[attr-defined]
-        model.train()
-        for batch in loader:
-            loss = train_step(model, optimizer, batch, precision, device, scaler).item()
-            if not np.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} in epoch {epoch}", batch[2].tolist())
-            schedule.step()
-            total, seen = total + loss * len(batch[0]), seen + len(batch[0])
-            if on_batch_end is not None:
-                on_batch_end(len(batch[0]))
-        row = {"epoch": epoch, "lr": float(schedule.get_last_lr()[0]), "train_loss": total / seen}
-        on_epoch_end(row | {"seconds": time.perf_counter() - start})
+    return images.to(device, non_blocking=True, memory_format=memory_format).float() / 255
 
 
 @torch.no_grad()
-def infer(model: nn.Module, loader: DataLoader, device: torch.device, channels_last: bool = True) -> np.ndarray:
-    """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine.
-
-    During a training `channels_last` must be what the training uses: the model is placed in that format.
-    """
-    precision, training = Precision("fp32", channels_last), model.training
-    precision.place(model, device).eval()
-    out = [model(to_input(batch[0], device, precision)).cpu() for batch in loader]
+def infer(
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> np.ndarray:
+    """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine."""
+    training = model.training
+    model.to(device).to(memory_format=memory_format).eval()
+    out = [model(to_input(images, device, memory_format)).cpu().numpy() for images, _, _ in loader]
     model.train(training)
-    return torch.cat(out).numpy()
+    return np.concatenate(out)

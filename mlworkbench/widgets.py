@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets as w
 import numpy as np
 import pandas as pd
+import PIL.Image
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
@@ -80,7 +81,8 @@ def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
 
 
 def _thumbnail(image_path: str, root: Path) -> np.ndarray:
-    return load_named(image_path, root, THUMBNAIL)
+    pixels = PIL.Image.fromarray(load_named(image_path, root, THUMBNAIL))
+    return np.asarray(pixels.resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 class ClassGallery(w.VBox):

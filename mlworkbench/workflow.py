@@ -1,81 +1,29 @@
-"""What a user calls: fit, Run, predict, evaluate. It joins the parts and holds no mathematics."""
+"""What a user calls on a run: Run, predict, evaluate. It joins the parts and holds no mathematics."""
 
 import glob
-import logging
 import os
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from . import run as folder_of
-from .cells import mark_path, unmark_path
-from .datasets import ImageDataset, make_loader
-from .exceptions import RunFailed, WorkbenchError
+from .cells import unmark_path
+from .datasets import ImageDataset, in_order, make_loader
+from .exceptions import WorkbenchError
 from .images import SUFFIXES, ImageFault, check_images
-from .labels import SPLITS, LabelTable, read_labels, write_csv
-from .losses import bce
-from .metrics import average_precision, mean_defined, score
-from .model import YOLOClassifier, build_model, load_weights, save_weights
+from .labels import SPLITS, LabelTable, read_labels
+from .metrics import score
+from .model import YOLOClassifier, build_model, load_weights
+from .precision import choose_device
 from .predictions import Predictions
-from .prepare import MAX_QUARANTINE, Prepared, prepare, progress_bar, write_quarantine
+from .recorder import rank
 from .thresholds import Thresholds
-from .train import Settings, choose_device, choose_precision, infer, refuse_misfit, train
-
-log = logging.getLogger("mlworkbench")
-
-
-def fit(
-    table: LabelTable,
-    run_dir: str | Path,
-    overwrite: bool = False,
-    max_quarantine: float = MAX_QUARANTINE,
-    on_epoch_end: Callable[[dict[str, float]], None] | None = None,
-    **settings: Any,
-) -> "Run":
-    """Train a network on labelled images and write the run folder.
-
-    Parameters
-    ----------
-    settings : see `train.Settings` (model, epochs, batch_size, image_size, learning_rate, precision, seed, …)
-    on_epoch_end : called with each row of `history.csv`
-
-    Returns
-    -------
-    Run; after an interrupt with the best weights so far, its `status` saying so
-
-    >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
-    """
-    chosen, run = Settings.of(**settings), Run(run_dir)
-    if run.folder.exists():
-        with folder_of.writing(run.folder):  # refused now rather than after minutes of checking
-            _refuse_run(run.folder, overwrite)
-    device = choose_device(chosen.device)
-    refuse_misfit(chosen.precision, device)
-    prepared = prepare(table, chosen.seed, max_quarantine)
-    if prepared.split_sizes["train"] < 2:
-        raise WorkbenchError(f"{table.source}: 1 image to train on; expected at least 2")
-    for line in prepared.in_short():
-        log.warning(line)
-    with torch.random.fork_rng():  # the caller's random state is not ours to seed
-        torch.manual_seed(chosen.seed)
-        model = build_model(chosen.model, table.class_names)
-    with folder_of.writing(run.folder):
-        _refuse_run(run.folder, overwrite)
-        run._fit(prepared, model, chosen, device, on_epoch_end)
-    return run
-
-
-def _refuse_run(folder: Path, overwrite: bool) -> None:
-    if folder_of.holds_run(folder) and not overwrite:
-        raise WorkbenchError(f"{folder} holds a run; choose another folder, or --overwrite to replace it")
+from .train import infer
 
 
 class Run:
@@ -107,14 +55,14 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: `epoch, lr, train_loss, val_loss, val_map, seconds`."""
+        """One row an epoch: `epoch, lr, train_loss, val_loss, val_map`, `ap_CLASS` for every class, `seconds`."""
         return pd.read_csv(self.folder / folder_of.HISTORY)
 
     @property
     def best_epoch(self) -> pd.Series:
         """The row of `history` whose weights are the run's."""
         rows = self.history.to_dict("records")
-        return self.history.iloc[max(range(len(rows)), key=lambda place: _rank(rows[place]))]
+        return self.history.iloc[max(range(len(rows)), key=lambda place: rank(rows[place]))]
 
     @property
     def root(self) -> Path:
@@ -135,15 +83,15 @@ class Run:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
             table = self._table(split)
             with folder_of.writing(self.folder):  # not while its weights are still changing
-                self._predict_split(table, split)
+                self.write_predictions(replace(self.predict(table.paths, table.root), y=table.y), split)
         return Predictions.from_frame(pd.read_parquet(file), split)
 
-    def predict(self, paths: Iterable[str], root: Path, device: torch.device | None = None) -> Predictions:
+    def predict(self, paths: Iterable[str], root: Path) -> Predictions:
         """What the best weights say of any images; one that cannot be read raises ImageFault."""
         settings = self.state["settings"]
         dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
-        loader = make_loader(dataset, settings["batch_size"], workers=settings["workers"])
-        logits = infer(self.model, loader, device or choose_device())
+        loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
+        logits = infer(self.model, loader, choose_device())
         return Predictions(dataset.paths, self.class_names, logits)
 
     def thresholds(self) -> Thresholds:
@@ -178,112 +126,24 @@ class Run:
         rows = pd.Series(np.arange(len(table)), index=table.paths)
         return table.take(rows.loc[self._paths_of(split)].to_numpy())
 
-    def _paths_of(self, split: str) -> list[str]:
-        """The images of a split, as `splits.csv` has them."""
+    def splits(self) -> dict[str, str]:
+        """The split of each image, as `splits.csv` has them."""
         splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
-        return [unmark_path(path) for path in splits.image_path[splits.split == split]]
+        return dict(zip(map(unmark_path, splits.image_path), splits.split, strict=True))
 
-    def _predict_split(self, table: LabelTable, split: str, device: torch.device | None = None) -> None:
-        found = replace(self.predict(table.paths, table.root, device), y=table.y)
-        data = found.to_frame().to_parquet(None, index=False)
+    def _paths_of(self, split: str) -> list[str]:
+        return [path for path, its in self.splits().items() if its == split]
+
+    def write_predictions(self, predictions: Predictions, split: str) -> None:
+        """Keep what the best weights say of a split; the caller holds the folder."""
+        data = predictions.to_frame().to_parquet(None, index=False)
         folder_of.write_whole(self.folder / folder_of.predictions_file(split), data)
 
-    def _write_state(self, **changes: Any) -> None:
-        self.state = {**self.__dict__.get("state", {}), **changes}
+    def write_state(self, **changes: Any) -> None:
+        """Change `run.json`; the caller holds the folder."""
+        known = self.state if folder_of.holds_run(self.folder) else {}
+        self.state = {**known, **changes}
         folder_of.write_json(self.folder / folder_of.STATE, self.state)
-
-    def _fit(
-        self,
-        prepared: Prepared,
-        model: YOLOClassifier,
-        settings: Settings,
-        device: torch.device,
-        on_epoch_end: Callable[[dict[str, float]], None] | None,
-    ) -> None:
-        table = prepared.table
-        train_rows, val_rows = prepared.of("train"), prepared.of("val")
-        size, batch, seed = settings.image_size, settings.batch_size, settings.seed
-        train_set = ImageDataset(train_rows.paths, table.root, train_rows.y, size, True, settings.flip, seed)
-        val_set = ImageDataset(val_rows.paths, table.root, val_rows.y, size)
-        train_loader = make_loader(train_set, batch, train=True, workers=settings.workers)
-        val_loader = make_loader(val_set, batch, workers=settings.workers)
-        first = train_set.__getitems__(list(range(min(batch, len(train_set)))))
-        precision = choose_precision(settings.precision, model, first, device)
-        folder_of.clear(self.folder)  # everything that can refuse has had its say
-        self._write_state(
-            format_version=folder_of.FORMAT_VERSION,
-            status="running",
-            class_names=table.class_names,
-            settings=asdict(settings) | {"device": str(device)},
-            precision=asdict(precision),
-            preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
-            architecture=model.architecture,
-            labels_file=str(table.source.resolve()),
-            labels_sha256=table.sha256,
-            tag_delimiter=table.tag_delimiter,
-            image_root=str(table.root.resolve()),
-            classes_file=None if table.classes_file is None else str(table.classes_file.resolve()),
-            versions=_versions(),
-        )
-        splits = zip(map(mark_path, table.paths), prepared.split, strict=True)
-        folder_of.write_whole(self.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
-        write_quarantine(prepared.quarantine, self.folder / folder_of.QUARANTINE)
-
-        history: list[dict[str, float]] = []
-        targets = torch.from_numpy(val_rows.y)
-
-        def end_epoch(row: dict[str, float]) -> None:
-            logits = infer(model, val_loader, device, precision.channels_last)
-            if not np.isfinite(logits).all():
-                raise FloatingPointError(f"the logits of epoch {row['epoch']} are not finite", [])
-            val_loss = bce(torch.from_numpy(logits), targets).item()
-            val_map = float(mean_defined(average_precision(val_rows.y, logits)))
-            seconds = row.pop("seconds")
-            row |= {"val_loss": val_loss, "val_map": val_map, "seconds": round(seconds, 2)}
-            weights = save_weights(model)
-            folder_of.write_whole(self.folder / folder_of.LAST, weights)
-            if not history or _rank(row) > max(map(_rank, history)):
-                folder_of.write_whole(self.folder / folder_of.BEST, weights)
-            history.append(row)
-            table_of_epochs = write_csv((list(r.values()) for r in history), list(row))
-            folder_of.write_whole(self.folder / folder_of.HISTORY, table_of_epochs)
-            bar.set_postfix(loss=f"{row['train_loss']:.4f}", val_map=f"{val_map:.4f}")
-            if on_epoch_end is not None:
-                on_epoch_end(row)
-
-        with progress_bar(settings.epochs * len(train_set), "training") as bar:
-            try:
-                train(model, train_loader, settings, precision, device, end_epoch, bar.update)
-            except KeyboardInterrupt:
-                self._write_state(status="interrupted")
-                if not history:
-                    raise
-            except FloatingPointError as error:
-                self._write_state(status="failed")
-                images = ", ".join(repr(train_rows.paths[i]) for i in error.args[1][:3])
-                where = f"; the batch begins with {images}" if images else ""
-                raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
-            except BaseException:
-                self._write_state(status="failed")
-                raise
-            try:
-                for name in ("val", "test"):
-                    self._predict_split(prepared.of(name), name, device)
-            except BaseException:
-                self._write_state(status="failed")
-                raise
-        if self.status == "running":
-            self._write_state(status="finished")
-
-
-def _rank(row: Mapping[Any, float]) -> tuple[float, float]:
-    """What makes an epoch the better one: validation mAP; the loss decides where no class has one, and ties."""
-    return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])
-
-
-def _versions() -> dict[str, str]:
-    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def evaluate(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:

@@ -21,14 +21,11 @@ def test_rgb_as_pillow_reads_it(picture, tmp_path):
     assert np.array_equal(load_image(name, tmp_path), np.asarray(Image.open(tmp_path / name)))
 
 
-def test_size_keeps_the_whole_image(tmp_path):
-    wide = np.zeros((20, 100, 3), np.uint8)
-    wide[:, :10] = (255, 0, 0)
-    wide[:, -10:] = (0, 0, 255)
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    square = load_image("wide.png", tmp_path, size=50)
-    assert square.shape == (50, 50, 3)
-    assert tuple(square[25, 1]) == (255, 0, 0) and tuple(square[25, -2]) == (0, 0, 255)
+def test_a_jpeg_is_decoded_at_a_reduced_scale_but_never_below_the_side(picture, tmp_path):
+    picture("large.jpg", size=(1600, 1200))
+    assert load_image("large.jpg", tmp_path).shape == (1200, 1600, 3)
+    assert load_image("large.jpg", tmp_path, side=224).shape == (300, 400, 3)
+    assert load_image("large.jpg", tmp_path, side=301).shape == (600, 800, 3)
 
 
 def test_exif_orientation_is_applied(tmp_path):

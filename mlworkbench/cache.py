@@ -1,0 +1,106 @@
+"""Decoded images on disk: one file for a data set at one size, mapped by every process that trains on it."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+import platformdirs
+
+log = logging.getLogger("mlworkbench")
+_SUM_BYTES = 4
+
+
+def decoded_images(
+    digests: Sequence[str],
+    size: int,
+    decode: Callable[[int], np.ndarray],
+    budget: float,
+    rows: Sequence[int],
+    progress: Callable[[int], object] | None = None,
+) -> np.ndarray | None:
+    """All images of a data set at one size; those of `rows` that are not there yet are decoded first, on all cores.
+
+    The file is named by the content of the images and lies in the user's cache folder, so a later training, another
+    seed or a resumed run finds it. Beside each image stands its checksum: a row whose checksum does not fit, for
+    whatever reason, is simply decoded anew, and so several processes may fill one file, or be killed while they do.
+    Files that were used longest ago make room for a new one.
+
+    Parameters
+    ----------
+    digests : [N], of the content of each image
+    size : side of the square in pixels
+    decode : row -> uint8 [3, size, size]
+    budget : most bytes that all such files may take
+    rows : those that this process fills
+    progress : called with 1 after each of them
+
+    Returns
+    -------
+    uint8 [N, 3, size, size], mapped from the file; None where the budget or the disk does not hold it
+    """
+    image_bytes = 3 * size * size
+    name = hashlib.blake2b(f"1 {PIL.__version__} {size} {' '.join(digests)}".encode(), digest_size=16).hexdigest()
+    total = len(digests) * (image_bytes + _SUM_BYTES)
+    if total > budget:
+        return None
+    try:
+        folder = platformdirs.user_cache_path("mlworkbench", ensure_exists=True) / "decoded"
+        file = folder / name
+        if not file.exists() or file.stat().st_size != total:
+            folder.mkdir(exist_ok=True)
+            _make_room(folder, total, budget)
+            _reserve(file, total)
+        os.utime(file)
+    except OSError as error:
+        log.warning("decoded images are not kept, each epoch decodes them again: %s", error)
+        return None
+    pixels = np.memmap(file, np.uint8, "r+", shape=(len(digests), 3, size, size))
+    sums = np.memmap(file, np.uint32, "r+", offset=pixels.nbytes, shape=len(digests))
+    tick = progress or (lambda _: None)
+
+    def fill(row: int) -> None:
+        if zlib.crc32(pixels[row]) != sums[row]:
+            pixels[row] = decode(row)
+            sums[row] = zlib.crc32(pixels[row])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for _ in pool.map(fill, rows):
+                tick(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return pixels
+
+
+def _make_room(folder: Path, needed: int, budget: float) -> None:
+    files = sorted((f for f in folder.iterdir() if f.is_file()), key=lambda f: f.stat().st_mtime)
+    used = sum(f.stat().st_size for f in files)
+    for file in files:
+        if used + needed <= budget:
+            return
+        used -= file.stat().st_size
+        file.unlink()  # whoever has it mapped keeps it
+
+
+def _reserve(file: Path, size: int) -> None:
+    """An empty file whose space is surely there: a full disk is told now, not by a signal in the middle of an epoch."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as new:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(new.fileno(), 0, size)
+            else:
+                for start in range(0, size, 1 << 24):
+                    new.write(bytes(min(1 << 24, size - start)))
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

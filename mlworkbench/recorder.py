@@ -1,0 +1,80 @@
+"""What a training leaves in its run folder, epoch by epoch, so that a kill at any moment loses at most one of them."""
+
+import io
+import logging
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import run as folder_of
+from .labels import write_csv
+from .model import save_weights
+from .train import Trainer
+
+log = logging.getLogger("mlworkbench")
+
+
+class Recorder:
+    """The files that grow while a network trains.
+
+    Each is written whole, and `resume.pt`, which holds everything, is written last: whatever else a killed process had
+    already written is written again, the same, when the training goes on.
+
+    Attributes
+    ----------
+    history : a row per epoch
+    """
+
+    def __init__(self, folder: Path, history: Sequence[dict[str, float]] = ()):
+        self.folder, self.history = folder, list(history)
+
+    def epoch(self, row: dict[str, float], trainer: Trainer) -> None:
+        """Take the row of an epoch and keep its weights."""
+        better = not self.history or rank(row) > max(map(rank, self.history))
+        self.history.append(row)
+        weights = save_weights(trainer.average)
+        if better:
+            folder_of.write_whole(self.folder / folder_of.BEST, weights)
+        folder_of.write_whole(self.folder / folder_of.LAST, weights)
+        self.write_history()
+        self.checkpoint(trainer)
+
+    def checkpoint(self, trainer: Trainer) -> None:
+        """Keep everything that is needed to go on from here, and the checkpoint before it."""
+        buffer, file = io.BytesIO(), self.folder / folder_of.RESUME
+        torch.save(trainer.state() | {"history": self.history}, buffer)
+        if file.exists():
+            os.replace(file, self.folder / folder_of.PREVIOUS)
+        folder_of.write_whole(file, buffer.getvalue())
+
+    def write_history(self) -> None:
+        if self.history:
+            rows = (list(row.values()) for row in self.history)
+            folder_of.write_whole(self.folder / folder_of.HISTORY, write_csv(rows, list(self.history[0])))
+
+    def spent(self, patience: int) -> bool:
+        """Whether this many epochs have passed without a better one; never for 0."""
+        best = max(range(len(self.history)), key=lambda place: rank(self.history[place]), default=0)
+        return 0 < patience < len(self.history) - best
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint that can be read, or None where there is none."""
+    for name in (folder_of.RESUME, folder_of.PREVIOUS):
+        try:
+            return torch.load(folder / name, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            continue
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            log.warning("%s is damaged (%s); going on from the one before", folder / name, str(error).splitlines()[0])
+    return None
+
+
+def rank(row: Mapping[Any, float]) -> tuple[float, float]:
+    """What makes an epoch the better one: validation mAP; the loss decides where no class has one, and ties."""
+    return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])

@@ -1,0 +1,27 @@
+"""Run by `accelerate launch`: fit, with BatchNorm's statistics frozen or not.
+
+Arguments: LABELS ROOT RUN frozen|free PIECES
+"""
+
+import sys
+
+from torch import nn
+
+from mlworkbench import fit, read_labels
+from mlworkbench.train import Trainer
+
+labels, root, run_dir, kind, pieces = sys.argv[1:]
+begin_epoch = Trainer.begin_epoch
+
+
+def frozen(self):
+    begin_epoch(self)
+    for module in self.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+if kind == "frozen":
+    Trainer.begin_epoch = frozen
+settings = {"epochs": 2, "image_size": 32, "batch_size": 16, "precision": "fp32", "device": "cpu"}
+fit(read_labels(labels, root), run_dir, accumulate=int(pieces), learning_rate=1e-4, **settings)
