@@ -1,7 +1,6 @@
 """Images and targets as torch batches, and the augmentation of a whole batch on whatever device it lies."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,10 @@ class ImageDataset(Dataset):
         """One image from its file, whole (nothing is cropped away), as uint8 [3, S, S]."""
         return squared(load_named(self.paths[row], self.root, self.size), self.size)
 
-    def all(self) -> torch.Tensor:
-        """Every image, uint8 [N, 3, S, S], decoded on all cores."""
-        with ThreadPoolExecutor() as pool:
-            return torch.from_numpy(np.stack(list(pool.map(self.decode, range(len(self))))))
+    def augmented(self, epoch: int, seed: int, flip: bool = False, crop: bool = False) -> np.ndarray:
+        """Every image as that training epoch sees it, uint8 [N, S, S, 3]: for looking at."""
+        seen = augment(self.__getitems__(range(len(self)))[0], sample_uniforms(len(self), epoch, seed), flip, crop)
+        return (255 * seen).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def squared(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -132,7 +131,7 @@ def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False, crop: boo
 
     Parameters
     ----------
-    images : float [B, 3, S, S] in 0..1
+    images : [B, 3, S, S] of 0..255
     u : float32 [B, 9] in 0..1, see `sample_uniforms`
 
     Returns
@@ -153,11 +152,11 @@ def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False, crop: boo
     centres = (torch.arange(size, device=images.device) + 0.5) * (2 / size) - 1
     x = (wide[:, None] * centres + right[:, None])[:, None, :].expand(-1, size, -1)
     y = (high[:, None] * centres + down[:, None])[:, :, None].expand(-1, -1, size)
-    moved = F.grid_sample(images, torch.stack((x, y), -1), padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(images.float(), torch.stack((x, y), -1), padding_mode="reflection", align_corners=False)
 
-    # Brightness, contrast about the mean, and saturation, as one affine map of the three channels.
+    # Brightness, contrast about the mean, saturation and the step to 0..1, as one affine map of the three channels.
     b, c, s = (0.85 + 0.3 * v.view(-1, 1, 1) for v in (brightness, contrast, saturation))
-    matrix = b * c * (s * torch.eye(3, device=images.device) + (1 - s) / 3)
-    offset = b * (1 - c) * moved.mean((1, 2, 3)).view(-1, 1, 1)
+    matrix = b / 255 * c * (s * torch.eye(3, device=images.device) + (1 - s) / 3)
+    offset = b / 255 * (1 - c) * moved.mean((1, 2, 3)).view(-1, 1, 1)
     mixed = torch.baddbmm(offset.expand(-1, 3, 1), matrix, moved.flatten(2))
     return mixed.view_as(moved).clamp_(0, 1)

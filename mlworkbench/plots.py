@@ -196,7 +196,7 @@ def history(rows: pd.DataFrame) -> Figure:
     figure, (losses, scores, rates) = _figure(11, 3.1, 1, 3)
     losses.plot(rows.epoch, rows.train_loss, "o-", color=BLUE, label="train", ms=4)
     losses.plot(rows.epoch, rows.val_loss, "s--", color=ORANGE, label="val", ms=4)
-    losses.set(title="Loss (binary cross entropy)", xlabel="epoch")
+    losses.set(title="Loss", xlabel="epoch")
     losses.legend()
     scores.plot(rows.epoch, rows.val_map, "s--", color=ORANGE, ms=4)
     if rows.val_map.notna().any():

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython import get_ipython
-from IPython.display import display
 from tqdm import tqdm
 
 from . import run as folder_of
@@ -174,7 +172,8 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
 def progress_bar(total: int, what: str, done: int = 0, silent: bool = False) -> tqdm:
     """A bar with images a second and time left: on standard error for people at a terminal, in a notebook as one line
     under the cell, elsewhere silent."""
-    kind = _NotebookBar if hasattr(get_ipython(), "kernel") else tqdm
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kind = _NotebookBar if hasattr(shell, "kernel") else tqdm
     hidden = silent or (kind is tqdm and not sys.stderr.isatty())
     return kind(total=total, initial=done, desc=what, unit=" images", disable=hidden, leave=False, smoothing=0.1)
 
@@ -183,6 +182,8 @@ class _NotebookBar(tqdm):
     """One line of text that is renewed each second and empty at the end: a saved notebook keeps none of it."""
 
     def __init__(self, **options: Any):
+        from IPython.display import display
+
         self._line: Any = None if options["disable"] else display({"text/plain": ""}, raw=True, display_id=True)
         super().__init__(**options, mininterval=1, ncols=100)
 

@@ -128,8 +128,8 @@ class Trainer:
         -------
         Over all processes: sum of the loss, known labels, norm of the gradient, and whether to stop
         """
-        images = to_input(batch[0], self.device, self.precision.memory_format)
-        images = augment(images, self._uniforms[batch[2]], self.settings.flip, self.settings.crop)
+        images, u = batch[0].to(self.device, non_blocking=True), self._uniforms[batch[2]]
+        images = augment(images, u, self.settings.flip, self.settings.crop)
         targets = batch[1].to(self.device)
         known = self.accelerator.reduce((targets >= 0).sum())
         # Data parallel processes take the mean of their gradients: undone here, so that the loss is the mean over the
@@ -222,7 +222,7 @@ def make_optimizer(model: YOLOClassifier, settings: Settings) -> torch.optim.Ada
         for decay, matrices in ((settings.weight_decay, True), (0.0, False)):
             chosen = [p for p in model.parameters() if (id(p) in head) == inside and (p.ndim > 1) == matrices]
             groups.append({"params": chosen, "weight_decay": decay, "peak": share * settings.learning_rate})
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=model.head.weight.device.type in ("cpu", "cuda"))
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

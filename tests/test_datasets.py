@@ -80,20 +80,19 @@ def test_neither_cache_nor_workers_change_a_batch(small):
     for other in (*decoded, batches(workers=2)):
         for one, two in zip(batches(), other, strict=True):
             assert torch.equal(one, two)
-    assert torch.equal(small.all(), torch.from_numpy(small.pixels))
 
 
 def test_augmentation_in_the_middle_of_its_range_changes_nothing():
-    images = torch.rand(3, 3, 24, 24)
-    torch.testing.assert_close(augment(images, torch.full((3, 9), 0.5)), images, atol=1e-5, rtol=0)
+    images = torch.randint(0, 256, (3, 3, 24, 24), dtype=torch.uint8)
+    torch.testing.assert_close(augment(images, torch.full((3, 9), 0.5)), images / 255, atol=1e-5, rtol=0)
 
 
 def test_augmentation_mirrors_only_when_asked():
     images, u = torch.rand(2, 3, 24, 24), torch.full((2, 9), 0.5)
     u[0, 0] = 0.1
     mirrored = torch.stack([images[0].flip(-1), images[1]])
-    torch.testing.assert_close(augment(images, u, flip=True), mirrored, atol=1e-5, rtol=0)
-    torch.testing.assert_close(augment(images, u, flip=False), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(255 * images, u, flip=True), mirrored, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(255 * images, u, flip=False), images, atol=1e-5, rtol=0)
 
 
 def test_colour_is_brightness_then_contrast_then_saturation():
@@ -103,12 +102,12 @@ def test_colour_is_brightness_then_contrast_then_saturation():
     x = images * b
     x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, c)
     x = torch.lerp(x.mean(1, keepdim=True), x, s)
-    torch.testing.assert_close(augment(images, u), x.clamp(0, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(255 * images, u), x.clamp(0, 1), atol=1e-5, rtol=0)
 
 
 def test_augmentation_keeps_every_object_in_the_picture_unless_a_crop_is_asked_for():
     image = torch.zeros(1, 3, 96, 96)
-    image[..., :8, :8] = 1  # in the very corner
+    image[..., :8, :8] = 255  # in the very corner
 
     def kept(**options):
         u = sample_uniforms(200, epoch=0, seed=0)
@@ -118,7 +117,7 @@ def test_augmentation_keeps_every_object_in_the_picture_unless_a_crop_is_asked_f
 
 
 def test_a_crop_shows_a_part_enlarged_and_nothing_from_beyond_the_edge():
-    ramp = torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)
+    ramp = 255 * torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)
     u = sample_uniforms(100, epoch=0, seed=0)
     u[:, 4:7] = 0.5
     shown = augment(ramp.expand(100, -1, -1, -1).contiguous(), u, crop=True)[:, 0, 0]
@@ -131,3 +130,9 @@ def test_uniforms_depend_on_seed_epoch_and_row_alone():
     assert torch.equal(sample_uniforms(9, 1, 0)[4], sample_uniforms(20, 1, 0)[4])
     assert not torch.equal(sample_uniforms(9, 1, 0), sample_uniforms(9, 2, 0))
     assert not torch.equal(sample_uniforms(9, 1, 0), sample_uniforms(9, 1, 1))
+
+
+def test_what_an_epoch_sees_can_be_looked_at(small):
+    one, again, two = (small.augmented(epoch, seed=0) for epoch in (1, 1, 2))
+    assert one.shape == (7, 32, 32, 3) and one.dtype == np.uint8
+    assert np.array_equal(one, again) and not np.array_equal(one, two)

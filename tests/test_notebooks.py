@@ -128,3 +128,41 @@ def test_an_unknown_parameter_is_an_error_that_names_those_that_exist(tmp_path):
     with pytest.raises(WorkbenchError, match="no notebook has a parameter 'epoch'; expected one of batch_size,"):
         run_notebooks(tmp_path / "out", parameters={"epoch": "3"})
     assert not (tmp_path / "out").exists()
+
+
+def test_jupyters_own_interrupt_ends_the_training_and_the_next_cell_goes_on(demo_labels, tmp_path):
+    from jupyter_client.manager import start_new_kernel
+
+    train = f"""
+import mlworkbench as mw
+from mlworkbench import widgets
+table, plot = mw.read_labels({str(demo_labels)!r}), widgets.LivePlot()
+settings = dict(epochs=500, image_size=32, batch_size=8, precision="fp32", device="cpu")
+run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **settings)
+"""
+    manager, client = start_new_kernel()
+    outputs = []
+
+    def keep(message):
+        outputs.append(message)
+        text = message["content"].get("text", "") if message["msg_type"] == "stream" else ""
+        if "epoch   2" in text:
+            manager.interrupt_kernel()
+
+    try:
+        reply = client.execute_interactive(train, output_hook=keep, timeout=120)
+        assert reply["content"]["status"] == "ok"
+        pictures = [m for m in outputs if m["msg_type"] == "display_data" and "image/png" in m["content"]["data"]]
+        bars = [m["content"]["data"]["text/plain"] for m in outputs if m["msg_type"] == "update_display_data"]
+        assert len(pictures) == 1 and any("training" in bar and "images/s" in bar for bar in bars)
+        said = []
+        client.execute_interactive(
+            "print(run.status, len(run.history), len(run.predictions('test')))",
+            output_hook=lambda m: said.append(m["content"].get("text", "")),
+            timeout=60,
+        )
+        status, epochs, images = "".join(said).split()
+        assert status == "interrupted" and 2 <= int(epochs) < 500 and images == "10"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

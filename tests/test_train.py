@@ -73,14 +73,14 @@ def test_a_gradient_that_is_not_finite_stops_too(five, monkeypatch):
 
 
 def test_the_reported_loss_is_the_mean_over_the_known_labels_of_the_epoch(five, monkeypatch):
-    monkeypatch.setattr("mlworkbench.train.augment", lambda images, *_: images)
+    monkeypatch.setattr("mlworkbench.train.augment", lambda images, *_: images / 255)
     model = build_model("yolov8n-cls.yaml", NAMES)
     trainer, seen = trainer_of(five, steps=1, epochs=1, model=model), copy.deepcopy(model)
     batches = EpochBatches(np.arange(5), 5, 0)
     rows = []
     trainer.train(make_loader(five, batches), batches, lambda row: rows.append(row) or True)
     with torch.no_grad():
-        logits = seen.train()(five.all().float() / 255)
+        logits = seen.train()(five.__getitems__(range(5))[0].float() / 255)
     assert rows[0]["train_loss"] == pytest.approx(mean_known(bce(logits, five.targets), five.targets).item(), rel=1e-4)
 
 
@@ -152,7 +152,7 @@ def test_inference_is_in_order_in_eval_mode_and_leaves_the_mode_alone(five):
     logits = infer(model, make_loader(five, in_order(range(5), 2)), CPU)
     assert model.training and logits.shape == (5, 3) and logits.dtype == np.float32
     with torch.no_grad():
-        alone = model.eval()(five.all()[3:4].float() / 255)
+        alone = model.eval()(five.__getitems__([3])[0].float() / 255)
     np.testing.assert_allclose(logits[3], alone[0], atol=1e-5)
 
 

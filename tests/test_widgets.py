@@ -64,14 +64,18 @@ def test_live_plot_draws_one_picture_and_one_line_an_epoch(monkeypatch, capsys):
     events = []
 
     class Handle:
-        def update(self, picture):
+        def update(self, picture, raw=False):
             events.append("update")
 
     monkeypatch.setattr(widgets, "display", lambda *_, **__: events.append("display") or Handle())
     plot = widgets.LivePlot()
     for epoch in (1, 2, 3):
-        plot.update({"epoch": epoch, "lr": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_map": 0.1 * epoch})
-    assert events == ["display", "update", "update"] and len(capsys.readouterr().out.splitlines()) == 3
+        row = {"epoch": epoch, "lr": 1e-3, "train_loss": 0.5, "val_loss": 0.6, "val_map": 0.1 * epoch}
+        plot.update(row | {"ap_$x$": 0.3 - 0.1 * epoch, "ap_b": float("nan"), "ap_c": -0.2})
+    assert events == ["display"] * 2 + ["update"] * 4 and len(capsys.readouterr().out.splitlines()) == 3
+    table = widgets.class_progress(pd.DataFrame(plot.rows))
+    assert table["class"].tolist() == ["c", "$x$", "b"] and np.isnan(table["AP now"].iloc[2])
+    np.testing.assert_allclose(table.iloc[1, 1:].tolist(), [0.0, -0.1, 0.2], atol=1e-9)
 
 
 def test_the_gallery_shows_the_class_that_is_chosen_and_pages_through_it(demo_labels, monkeypatch):
