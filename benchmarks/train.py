@@ -251,19 +251,12 @@ def processes(folder: Path, quick: bool) -> None:
     from mlworkbench.demo import make_demo
 
     labels, script = make_demo(folder / "scenes", 200), Path(__file__).parent.parent / "tests/two_processes.py"
-    launch = shlex.split(
-        "-m accelerate.commands.launch --cpu --num_machines 1 --mixed_precision no --dynamo_backend no"
-    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for kind in ("frozen", "free"):
         rows = []
         for number in (1, 2):
             run = folder / f"{kind}{number}"
-            command = (
-                [sys.executable, *launch, "--num_processes", number, "--main_process_port", 0]
-                if number > 1
-                else [sys.executable]
-            )
-            command = [*command, script, labels, labels.parent, run, kind, 1]
+            command = [*(launch if number == 2 else launch[:1]), script, labels, labels.parent, run, kind, 1]
             subprocess.run(
                 list(map(str, command)), check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
             )

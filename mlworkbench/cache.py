@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,13 @@ def decoded_images(
     uint8 [N, 3, size, size], mapped from the file; None where the budget or the disk does not hold it
     """
     image_bytes = 3 * size * size
-    name = hashlib.blake2b(f"1 {PIL.__version__} {size} {' '.join(digests)}".encode(), digest_size=16).hexdigest()
+    # Another Pillow may decode otherwise, and another torch resize.
+    key = f"1 {PIL.__version__} {version('torch')} {size} {' '.join(digests)}"
+    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     total = len(digests) * (image_bytes + _SUM_BYTES)
     if total > budget:
+        if budget > 0:
+            log.warning("decoded images would take %.1f GB, more than cache_gb: decoding in each epoch", total / 1e9)
         return None
     try:
         folder = platformdirs.user_cache_path("mlworkbench", ensure_exists=True) / "decoded"
@@ -58,11 +63,11 @@ def decoded_images(
             _make_room(folder, total, budget)
             _reserve(file, total)
         os.utime(file)
-    except OSError as error:
+        pixels = np.memmap(file, np.uint8, "r+", shape=(len(digests), 3, size, size))
+        sums = np.memmap(file, np.uint32, "r+", offset=pixels.nbytes, shape=len(digests))
+    except (OSError, ValueError) as error:  # a ValueError where another process has put a new file there meanwhile
         log.warning("decoded images are not kept, each epoch decodes them again: %s", error)
         return None
-    pixels = np.memmap(file, np.uint8, "r+", shape=(len(digests), 3, size, size))
-    sums = np.memmap(file, np.uint32, "r+", offset=pixels.nbytes, shape=len(digests))
     tick = progress or (lambda _: None)
 
     def fill(row: int) -> None:

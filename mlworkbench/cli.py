@@ -1,6 +1,7 @@
 """The command line: arguments in, exit status out. Heavy imports wait for the command that needs them."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     labelled(sub)
     sub.add_argument("--run", required=True, metavar="RUN", help="folder to write")
     sub.add_argument(
-        "--model", default="yolov8n-cls.yaml", metavar="NAME.yaml|NAME.pt",
+        "--model", metavar="NAME.yaml|NAME.pt",
         help="architecture with random weights, or a checkpoint (yolov8n-cls.yaml)",
     )  # fmt: skip
     sub.add_argument("--route", choices=("loop",), help="how to train (loop)")
@@ -213,6 +214,8 @@ def _train(args: argparse.Namespace) -> int:
     given = {f.name: value for f in fields(Settings) if (value := getattr(args, f.name, None)) is not None}
     given |= {name: typed(name, text) for name, text in args.set}
     run = fit(_read(args), args.run, args.overwrite, args.resume, args.max_quarantine, _print_epoch, **given)
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return 0
     best = run.best_epoch
     print(f"{run.folder}: {run.status}, best validation mAP {shown(best['val_map'])} in epoch {best['epoch']:.0f}")
     return 130 if run.status == "interrupted" else 0

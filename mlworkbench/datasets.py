@@ -1,5 +1,8 @@
 """Images and targets as torch batches, and the augmentation of a whole batch on whatever device it lies."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,19 @@ class ImageDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes that are not forked: a mapped file goes by its name, not by its content."""
+        state = dict(self.__dict__)
+        if isinstance(self.pixels, np.memmap):
+            state["pixels"] = (self.pixels.filename, self.pixels.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if isinstance(self.pixels, tuple):
+            file, shape = self.pixels
+            self.pixels = np.memmap(file, np.uint8, "r", shape=shape)
 
     def __getitem__(self, row: int) -> Batch:
         images, targets, rows = self.__getitems__([row])
@@ -102,6 +118,7 @@ def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, pin: bool
         num_workers=workers if dataset.pixels is None or pin else 0,
         persistent_workers=workers > 0 and (dataset.pixels is None or pin),
         collate_fn=_as_is,
+        worker_init_fn=_obey_the_parent,
         pin_memory=pin,
         generator=torch.Generator(),  # or it would draw from the state that a resumed training has to find again
     )
@@ -110,6 +127,24 @@ def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, pin: bool
 def in_order(rows: Sequence[int] | np.ndarray, batch_size: int) -> list[list[int]]:
     """Rows in batches, as they come."""
     return [[int(row) for row in rows[start : start + batch_size]] for start in range(0, len(rows), batch_size)]
+
+
+def _obey_the_parent(_: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole group, but the main process finishes its batch and needs its workers for it.
+
+    Only its own SIGTERM ends them; should it die, torch's watchdog does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _as_is(batch: Any) -> Any:

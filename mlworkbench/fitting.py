@@ -7,7 +7,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -72,61 +72,55 @@ def fit(
     run = Run(run_dir)
     resuming = resume and folder_of.holds_run(run.folder)
     chosen = Settings.resumed(run.state["settings"], settings) if resuming else Settings.of(**settings)
-    processes = join_processes(chosen.device)
-    refuse_misfit(chosen.precision, processes.device)
-    main = processes.is_main_process
-    if resuming and table.sha256 != run.state["labels_sha256"]:
-        raise WorkbenchError(f"{table.source} has changed since {run.folder} was begun; train into another folder")
-    if resuming and run.status == "finished":
-        return run
-    if main and run.folder.exists():
-        with folder_of.writing(run.folder):  # refused now rather than after minutes of checking
+    with join_processes(chosen.device) as processes, ExitStack() as held:
+        main = processes.is_main_process
+        refuse_misfit(chosen.precision, processes.device)
+
+        def hold_folder() -> None:
+            held.enter_context(folder_of.writing(run.folder))
             _refuse_run(run.folder, overwrite or resuming)
-    with processes.main_process_first():
-        prepared = prepare(table, chosen.seed, max_quarantine, silent=not main)
-    if prepared.split_sizes["train"] < 2 * processes.num_processes:
-        raise WorkbenchError(f"{table.source}: {prepared.split_sizes['train']} image to train on; expected at least 2")
-    for line in prepared.in_short() if main else ():
-        log.warning(line)
-    checkpoint = read_checkpoint(run.folder) if resuming else None
-    with _seeded(chosen.seed, processes.device):
-        model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
-    with (
-        folder_of.writing(run.folder) if main else nullcontext(),
-        _seeded(chosen.seed, processes.device),
-        _stop_on_signals() as stop_asked,
-    ):
-        if main:
-            _refuse_run(run.folder, overwrite or resuming)
-        dataset = _dataset(prepared, chosen, processes)
-        processes.wait_for_everyone()
-        train_rows = prepared.rows("train")
-        batches = EpochBatches(
-            train_rows, chosen.batch_size, chosen.seed, 2 * chosen.accumulate * processes.num_processes, _share
-        )
-        loss = make_loss(chosen.loss, dataset.targets[train_rows], chosen.positive_weight)
 
-        def trainer_in(precision: Precision, network: YOLOClassifier) -> Trainer:
-            return Trainer(network, loss, chosen, precision, len(batches), len(dataset), stop_asked)
-
-        def trial(precision: Precision) -> Callable[[], object]:
-            trainer, batch = trainer_in(precision, copy.deepcopy(model)), dataset.__getitems__(next(iter(batches)))
-            return lambda: trainer.step(batch)
-
+        exists = run.folder.exists()
+        if main and exists:  # refused now rather than after minutes of checking
+            hold_folder()
         if resuming:
-            precision = Precision(**run.state["precision"])
-            _refuse_other_images(run, prepared)
-        else:
-            precision = choose_precision(chosen.precision, trial, min(chosen.batch_size, len(train_rows)))
-        trainer = trainer_in(precision, model)
-        recorder = Recorder(run.folder)
-        if checkpoint:
-            recorder.history = checkpoint.pop("history")
-            trainer.load_state(checkpoint)
-        if main:
-            _begin(run, prepared, chosen, precision, model, resuming)
-        _train(run, recorder, trainer, batches, dataset, prepared, on_epoch_end)
-    processes.wait_for_everyone()
+            _refuse_other_labels(run, table)
+            if run.status == "finished":
+                return run
+        checkpoint = read_checkpoint(run.folder) if resuming else None
+        with processes.main_process_first():
+            prepared = prepare(table, chosen.seed, max_quarantine, silent=not main)
+        for line in prepared.in_short() if main else ():
+            log.warning(line)
+        batches = _batches(prepared, chosen, processes)
+        with _seeded(chosen.seed, processes.device):
+            model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
+        if main and not exists:
+            hold_folder()
+        with _seeded(chosen.seed, processes.device):
+            dataset = _dataset(prepared, chosen, processes)
+            loss = make_loss(chosen.loss, dataset.targets[batches.rows], chosen.positive_weight)
+
+            def trainer_in(precision: Precision, network: YOLOClassifier = model) -> Trainer:
+                return Trainer(network, loss, chosen, precision, len(batches), len(dataset))
+
+            def trial(precision: Precision) -> Callable[[], object]:
+                trainer, batch = trainer_in(precision, copy.deepcopy(model)), dataset.__getitems__(next(iter(batches)))
+                return lambda: trainer.step(batch)
+
+            if resuming:
+                _refuse_other_images(run, prepared)
+                precision = Precision(**run.state["precision"])
+            else:
+                precision = choose_precision(chosen.precision, trial, min(chosen.batch_size, len(batches.rows)))
+            trainer, recorder = trainer_in(precision), Recorder(run.folder)
+            if checkpoint:
+                recorder.history = checkpoint.pop("history")
+                trainer.load_state(checkpoint)
+                _ = run.model if main and recorder.history else None  # refused now if the best weights are gone
+            if main:
+                _begin(run, prepared, chosen, precision, model, processes, resuming)
+            _train(run, recorder, trainer, batches, dataset, prepared, on_epoch_end)
     return Run(run.folder)
 
 
@@ -137,9 +131,29 @@ def _refuse_run(folder: Path, replaced: bool) -> None:
         )
 
 
+def _refuse_other_labels(run: Run, table: LabelTable) -> None:
+    if table.sha256 != run.state["labels_sha256"] or list(table.class_names) != run.class_names:
+        raise WorkbenchError(
+            f"{table.source} or its classes have changed since {run.folder} was begun; train into another folder"
+        )
+
+
 def _refuse_other_images(run: Run, prepared: Prepared) -> None:
-    if run.splits() != dict(zip(prepared.table.paths, prepared.split, strict=True)):
-        raise WorkbenchError(f"the images or their splits have changed since {run.folder} was begun; train anew")
+    same = run.splits() == dict(zip(prepared.table.paths, prepared.split, strict=True))
+    if not same or run.state["images_hash"] != prepared.images_hash:
+        raise WorkbenchError(
+            f"the images or their splits have changed since {run.folder} was begun; train into another folder"
+        )
+
+
+def _batches(prepared: Prepared, settings: Settings, processes: PartialState) -> EpochBatches:
+    """The batches of an epoch, each of them large enough for every process and piece to have two images."""
+    rows, source = prepared.rows("train"), prepared.table.source
+    pieces = settings.accumulate * processes.num_processes
+    for what, number in ((f"{source}: images to train on", len(rows)), ("batch_size", settings.batch_size)):
+        if number < 2 * pieces:
+            raise WorkbenchError(f"{what}: {number}; expected at least 2 for each of {pieces} pieces of a batch")
+    return EpochBatches(rows, settings.batch_size, settings.seed, 2 * pieces, _share)
 
 
 @contextmanager
@@ -183,45 +197,59 @@ def _share(rows: list[int]) -> list[int]:
 
 
 def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) -> ImageDataset:
-    """All images that can be used, decoded where the cache holds them; each process decodes its share."""
-    table = prepared.table
-    dataset = ImageDataset(table.paths, table.root, table.y, settings.image_size)
-    mine = _share(list(range(len(table))))
-    with progress_bar(len(mine), "decoding images", silent=not processes.is_main_process) as bar:
-        dataset.pixels = decoded_images(
-            prepared.digests, settings.image_size, dataset.decode, settings.cache_gb * 1e9, mine, bar.update
-        )
+    """All images that can be used, decoded where the cache holds them."""
+    table, size = prepared.table, settings.image_size
+    dataset = ImageDataset(table.paths, table.root, table.y, size)
+    # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
+    everything = list(range(len(table)))
+    for rows in [_share(everything), everything] if processes.num_processes > 1 else [everything]:
+        with progress_bar(len(rows), "decoding images", silent=not processes.is_main_process) as bar:
+            dataset.pixels = decoded_images(
+                prepared.digests, size, dataset.decode, settings.cache_gb * 1e9, rows, bar.update
+            )
+        processes.wait_for_everyone()
     return dataset
 
 
 def _begin(
-    run: Run, prepared: Prepared, settings: Settings, precision: Precision, model: YOLOClassifier, resuming: bool
+    run: Run,
+    prepared: Prepared,
+    settings: Settings,
+    precision: Precision,
+    model: YOLOClassifier,
+    processes: PartialState,
+    resuming: bool,
 ) -> None:
     """Write what is known before the first step; everything that can refuse has had its say."""
+    table = prepared.table
+    places = {
+        "labels_file": str(table.source.resolve()),
+        "image_root": str(table.root.resolve()),
+        "classes_file": None if table.classes_file is None else str(table.classes_file.resolve()),
+        "processes": processes.num_processes,
+        "versions": _versions(),
+        "status": "running",
+    }
     if resuming:
         if stale := folder_of.clear_results(run.folder):
             log.warning("removed, made of weights that will change: %s", ", ".join(stale))
-        run.write_state(status="running", versions=_versions())
+        run.write_state(**places)
         return
-    table = prepared.table
     folder_of.clear(run.folder)
     splits = zip(map(mark_path, table.paths), prepared.split, strict=True)
     folder_of.write_whole(run.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
     write_quarantine(prepared.quarantine, run.folder / folder_of.QUARANTINE)
     run.write_state(  # last: where it stands, all of the run's beginning does
         format_version=folder_of.FORMAT_VERSION,
-        status="running",
         class_names=table.class_names,
         settings=asdict(settings),
         precision=asdict(precision),
         preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
         architecture=model.architecture,
-        labels_file=str(table.source.resolve()),
         labels_sha256=table.sha256,
+        images_hash=prepared.images_hash,
         tag_delimiter=table.tag_delimiter,
-        image_root=str(table.root.resolve()),
-        classes_file=None if table.classes_file is None else str(table.classes_file.resolve()),
-        versions=_versions(),
+        **places,
     )
 
 
@@ -251,7 +279,7 @@ def _train(
         row |= {
             "val_loss": mean_known(trainer.loss(torch.from_numpy(logits), targets), targets).item(),
             "val_map": float(mean_defined(ap)),
-            **{f"ap_{name}": float(value) for name, value in zip(run.class_names, ap, strict=True)},
+            **{f"ap_{name}": float(value) for name, value in zip(trainer.model.class_names, ap, strict=True)},
             "seconds": round(row.pop("seconds"), 2),
         }
         if main:
@@ -266,27 +294,32 @@ def _train(
     done = (trainer.place.epoch - 1) * len(train_rows)
     with progress_bar(settings.epochs * len(train_rows), "training", done, silent=not main) as bar:
         try:
-            finished = recorder.spent(settings.patience) or trainer.train(loader, batches, end_epoch, bar.update)
-            if main and not finished:
-                recorder.checkpoint(trainer)
+            with _stop_on_signals() as stop_asked:
+                trainer.stop_asked = stop_asked
+                finished = recorder.spent(settings.patience) or trainer.train(loader, batches, end_epoch, bar.update)
+                if main and not finished:
+                    recorder.checkpoint(trainer)
+                    run.write_state(status="interrupted")
+                trainer.accelerator.wait_for_everyone()  # whoever was asked to terminate does so after this
             if main and finished:
+                best = Run(run.folder).model
                 for name in ("val", "test"):
                     rows = prepared.rows(name)
                     order = make_loader(dataset, in_order(rows, settings.batch_size), settings.workers)
-                    logits = infer(run.model, order, trainer.device, trainer.precision.memory_format)
-                    part = Predictions(dataset.paths[rows], run.class_names, logits, prepared.table.y[rows])
+                    logits = infer(best, order, trainer.device, trainer.precision.memory_format)
+                    part = Predictions(dataset.paths[rows], best.class_names, logits, prepared.table.y[rows])
                     run.write_predictions(part, name)
+                run.write_state(status="finished")
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             if main:
                 run.write_state(status="interrupted" if interrupted else "failed")
             if isinstance(error, FloatingPointError):
-                images = ", ".join(repr(dataset.paths[row]) for row in error.args[1][:3])
-                where = f"; the batch begins with {images}" if images else ""
+                images = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
+                where = f"; the batch holds {images}" if images else ""
                 raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
             raise
-    if main:
-        run.write_state(status="finished" if finished else "interrupted")
+    trainer.accelerator.wait_for_everyone()
     if not finished and not recorder.history:
         raise KeyboardInterrupt
 

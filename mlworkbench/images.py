@@ -33,6 +33,10 @@ _open = vars(sys.modules.get("ultralytics.utils.patches", object)).get("_image_o
 class ImageFault(WorkbenchError):
     """Why an image cannot be used; the text is the reason written to `quarantine.csv`."""
 
+    def __init__(self, reason: str):
+        # A worker process of torch's loader hands on its whole traceback as the reason: its last line is ours.
+        super().__init__(reason.strip().rpartition("ImageFault: ")[2])
+
 
 @dataclass(frozen=True)
 class ImageInfo:

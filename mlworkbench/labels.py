@@ -165,7 +165,8 @@ def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
 def write_csv(rows: Iterable[Sequence[object]], header: Sequence[str]) -> bytes:
     """A CSV as bytes (UTF-8, `\\n` line ends, text quoted), for the whole-file writers."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(header)
+    returns = any("\r" in name for name in header)  # which the module forgets to quote
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerow(header)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return text.getvalue().encode()
 

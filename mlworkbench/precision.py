@@ -2,15 +2,19 @@
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, patch_environment
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, patch_environment
 
 from .exceptions import WorkbenchError
+
+STEPS = 5  # in which the fastest precision is found
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,12 @@ class Precision:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def accelerator(self) -> Accelerator:
-        """An accelerator for this precision on the device and processes that `join_processes` found."""
+        """An accelerator for this precision on the device and among the processes of `join_processes`."""
         AcceleratorState._reset_state()  # or the precision of the session's first training would stay for ever
-        return Accelerator(mixed_precision="no" if self.name == "fp32" else self.name)
+        # Named, or a user's configuration of accelerate would have the loss divided by a number of its own.
+        whole = GradientAccumulationPlugin(num_steps=1)
+        name = "no" if self.name == "fp32" else self.name
+        return Accelerator(mixed_precision=name, gradient_accumulation_plugin=whole)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -51,21 +58,33 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def join_processes(device: str = "auto") -> PartialState:
-    """This process's place among those that `accelerate launch` or `notebook_launcher` started: usually the only one.
+@contextmanager
+def join_processes(device: str = "auto") -> Iterator[PartialState]:
+    """This process's place among those that a launcher started: usually it is the only one.
+
+    Launchers are `accelerate launch` and `notebook_launcher` for GPUs, and `torchrun`, for CPUs too.
 
     Raises
     ------
     WorkbenchError : the device is not usable, or one is named although several processes divide them among themselves
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train on one device, then on another
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if device not in ("auto", "cpu"):
-            raise WorkbenchError(f"device {device!r} with several processes; leave it to accelerate launch")
-        return PartialState(cpu=device == "cpu" or choose_device().type == "cpu")
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and device not in ("auto", "cpu"):
+        raise WorkbenchError(f"device {device!r} with several processes; leave it to the launcher")
+    if device == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        device = "cpu"
     chosen = choose_device(device)
-    with patch_environment(accelerate_torch_device=str(chosen)):
-        return PartialState(cpu=chosen.type == "cpu")
+    AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train on one device, then on another
+    try:
+        if several:  # one may check a million images while the others wait
+            yield PartialState(cpu=chosen.type == "cpu", timeout=timedelta(days=7))
+        else:
+            with patch_environment(accelerate_torch_device=str(chosen)):
+                alone = PartialState(cpu=chosen.type == "cpu")
+            yield alone
+    finally:
+        if not several:  # a launcher may follow in this notebook, and wants to start from nothing
+            AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def refuse_misfit(precision: str, device: torch.device) -> None:
@@ -86,17 +105,19 @@ def choose_precision(name: str, make_step: Callable[[Precision], Callable[[], ob
     """
     if name != "auto":
         return Precision(name, channels_last=True)
-    speed = {}
-    trials = [Precision(p, last) for last in (True, False) for p in ("fp32", "bf16")]
+    names = ("fp32", "bf16") if PartialState().device.type in ("cpu", "cuda") else ("fp32",)
+    trials = [Precision(p, last) for last in (True, False) for p in names]
+    speeds = []
     for trial in trials:
         step = make_step(trial)
         seconds: list[float] = []
-        while len(seconds) < 2 or (len(seconds) < 6 and sum(seconds) < 5):
+        for _ in range(STEPS):  # as many in every process: each step waits for all of them
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        speed[f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}"] = images / min(seconds)
-    names = [max(speed, key=speed.__getitem__)]
-    broadcast_object_list(names)  # all processes must choose the same
-    best = trials[list(speed).index(names[0])]
-    return Precision(best.name, best.channels_last, {key: round(value, 1) for key, value in speed.items()})
+        speeds.append(round(images / min(seconds), 1))
+        del step  # and its network, before the next is made
+    best = [max(range(len(trials)), key=speeds.__getitem__)]
+    broadcast_object_list(best)  # all processes must choose the same
+    forms = [f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}" for trial in trials]
+    return replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))

@@ -1,5 +1,6 @@
 """From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
 
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ class Prepared:
     warnings: list[tuple[str, str]]
     sizes: np.ndarray
     digests: list[str]
+
+    @property
+    def images_hash(self) -> str:
+        """Of the content of all images, in order."""
+        return hashlib.blake2b(" ".join(self.digests).encode(), digest_size=16).hexdigest()
 
     def rows(self, split: str) -> np.ndarray:
         """Which rows are in a split, int64 [n]."""

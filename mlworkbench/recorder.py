@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from . import run as folder_of
+from .exceptions import WorkbenchError
 from .labels import write_csv
 from .model import save_weights
 from .train import Trainer
@@ -64,14 +64,28 @@ class Recorder:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The last checkpoint that can be read, or None where there is none."""
+    """The last checkpoint that can be read; None where none was written.
+
+    Raises
+    ------
+    WorkbenchError : there are some, and none of them can be read
+    """
+    damaged = []
     for name in (folder_of.RESUME, folder_of.PREVIOUS):
-        try:
-            return torch.load(folder / name, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        if not (folder / name).exists():
             continue
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            log.warning("%s is damaged (%s); going on from the one before", folder / name, str(error).splitlines()[0])
+        data = io.BytesIO((folder / name).read_bytes())
+        try:
+            checkpoint = torch.load(data, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever damaged bytes run into
+            damaged.append(f"{folder / name} ({type(error).__name__})")
+            log.warning("%s is damaged; going on from the one before", damaged[-1])
+        else:
+            if damaged:  # or it would become the one before
+                (folder / folder_of.RESUME).unlink(missing_ok=True)
+            return checkpoint
+    if damaged:
+        raise WorkbenchError(f"no checkpoint can be read: {', '.join(damaged)}; --overwrite begins anew")
     return None
 
 

@@ -117,7 +117,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def clear(folder: Path) -> None:
     """Remove the run in `folder`; what notebook 01 found and what a user wrote by hand stays."""
-    for entry in _entries(folder):
+    for entry in reversed(_entries(folder)):  # run.json first: without it the rest is no run that could be resumed
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 

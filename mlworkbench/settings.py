@@ -66,9 +66,13 @@ class Settings:
             value, low = getattr(self, name), least.get(name, 0)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise WorkbenchError(f"{name} is {value!r}; expected a whole number of at least {low}")
+        for name in ("learning_rate", "weight_decay", "ema", "positive_weight", "cache_gb"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise WorkbenchError(f"{name} is {value!r}; expected a number of at least 0")
         if not 0 < self.learning_rate < 1:
             raise WorkbenchError(f"learning_rate is {self.learning_rate!r}; expected a number between 0 and 1")
-        if not 0 <= self.ema < 1:
+        if not self.ema < 1:
             raise WorkbenchError(f"ema is {self.ema!r}; expected a number from 0 to below 1")
         if self.backbone_rate is not None and not 0 < self.backbone_rate <= 1:
             raise WorkbenchError(f"backbone_rate is {self.backbone_rate!r}; expected a number above 0 and at most 1")
@@ -104,10 +108,11 @@ class Settings:
 
 def typed(name: str, text: str) -> Any:
     """The value of a setting as people write it; anything that does not fit its type is an error."""
-    kind = {f.name: getattr(f.type, "__name__", "float") for f in fields(Settings)}.get(name, "the name of a setting")
+    kind = {field.name: str(field.type) for field in fields(Settings)}.get(name, "")
     try:
-        if kind == "bool":
+        if "bool" in kind:
             return {"true": True, "false": False}[text.lower()]
-        return int(text) if kind == "int" else float(text) if kind == "float" else text
+        return int(text) if "int" in kind else float(text) if "float" in kind else text
     except (ValueError, KeyError):
-        raise WorkbenchError(f"{name} is {text!r}; expected {kind}") from None
+        what = "true or false" if "bool" in kind else "a whole number" if "int" in kind else "a number"
+        raise WorkbenchError(f"{name} is {text!r}; expected {what}") from None

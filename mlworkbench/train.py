@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import broadcast, gather_object
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from .datasets import Batch, EpochBatches, augment, sample_uniforms
+from .exceptions import WorkbenchError
 from .losses import Loss
 from .model import YOLOClassifier
 from .precision import Precision
@@ -102,9 +102,10 @@ class Trainer:
             batches.start(place.epoch, place.step)
             for batch in loader:
                 loss_sum, known, norm, stop = self.step(batch)
-                if not math.isfinite(loss_sum) or not (math.isfinite(norm) or self.precision.name == "fp16"):
-                    message = f"the loss is {loss_sum / max(1, known)} in epoch {place.epoch}"
-                    raise FloatingPointError(message, gather_object(batch[2].tolist()))
+                if not math.isfinite(loss_sum) or not (math.isfinite(norm) or self._scale_may_fall()):
+                    found = f"the loss is {loss_sum / max(1, known):g} and the norm of its gradient {norm:g}"
+                    rows = gather_object(batch[2].tolist())
+                    raise FloatingPointError(f"{found} in epoch {place.epoch}", rows)
                 place.step, place.loss_sum, place.known = place.step + 1, place.loss_sum + loss_sum, place.known + known
                 if on_batch_end is not None:
                     on_batch_end(len(batch[2]) * self.accelerator.num_processes)
@@ -184,6 +185,7 @@ class Trainer:
         scaler = self.accelerator.scaler
         return {
             "place": asdict(self.place),
+            "steps": self.steps,
             "model": self.model.state_dict(),
             "average": self._average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -192,7 +194,12 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Go on from such a state; one of another number of batches an epoch is an error."""
+        if state["steps"] != self.steps:
+            raise WorkbenchError(
+                f"the run has {state['steps']} batches an epoch, here there are {self.steps}; "
+                "resume it with as many processes"
+            )
         self.place = Place(**state["place"])
         self.model.load_state_dict(state["model"])
         self._average.load_state_dict(state["average"])
@@ -200,6 +207,11 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
+
+    def _scale_may_fall(self) -> bool:
+        """In fp16 an infinite gradient only skips the step and lowers the scale of the loss, while there is room."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and scaler.get_scale() > 1e-3
 
     @property
     def _step_of_all(self) -> int:
@@ -240,7 +252,7 @@ def to_input(images: torch.Tensor, device: torch.device, memory_format: torch.me
 
 @torch.no_grad()
 def infer(
-    model: nn.Module,
+    model: YOLOClassifier,
     loader: DataLoader,
     device: torch.device,
     memory_format: torch.memory_format = torch.channels_last,
@@ -250,4 +262,4 @@ def infer(
     model.to(device).to(memory_format=memory_format).eval()
     out = [model(to_input(images, device, memory_format)).cpu().numpy() for images, _, _ in loader]
     model.train(training)
-    return np.concatenate(out)
+    return np.concatenate([np.empty((0, len(model.class_names)), np.float32), *out])

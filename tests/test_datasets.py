@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from mlworkbench.datasets import (
     sample_uniforms,
     squared,
 )
-from mlworkbench.images import load_image
+from mlworkbench.images import ImageFault, load_image
 
 
 @pytest.fixture
@@ -136,3 +138,19 @@ def test_what_an_epoch_sees_can_be_looked_at(small):
     one, again, two = (small.augmented(epoch, seed=0) for epoch in (1, 1, 2))
     assert one.shape == (7, 32, 32, 3) and one.dtype == np.uint8
     assert np.array_equal(one, again) and not np.array_equal(one, two)
+
+
+def test_a_mapped_file_travels_to_workers_by_its_name(small, tmp_path):
+    pixels = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=(7, 3, 32, 32))
+    pixels[:] = np.stack([small.decode(row) for row in range(7)])
+    small.pixels = pixels
+    sent = pickle.dumps(small)
+    assert len(sent) < 5000 and np.array_equal(pickle.loads(sent).pixels, pixels)
+
+
+def test_a_fault_in_a_worker_is_one_line(small):
+    (small.root / "3.png").unlink()
+    for workers in (0, 2):
+        with pytest.raises(ImageFault) as caught:
+            list(make_loader(small, in_order(range(7), 3), workers))
+        assert str(caught.value) == "image '3.png': missing; has it changed since it was checked?"

@@ -2,6 +2,7 @@ import time
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from mlworkbench import WorkbenchError
 from mlworkbench.precision import Precision, choose_device, choose_precision, join_processes, refuse_misfit
@@ -12,7 +13,8 @@ def test_auto_takes_what_was_measured_to_be_fastest():
         pause = 0.002 if precision == Precision("bf16", False) else 0.02
         return lambda: time.sleep(pause)
 
-    chosen = choose_precision("auto", step_in, images=8)
+    with join_processes("cpu"):
+        chosen = choose_precision("auto", step_in, images=8)
     assert (chosen.name, chosen.channels_last) == ("bf16", False)
     speed = chosen.images_per_second
     assert list(speed) == ["fp32 channels_last", "bf16 channels_last", "fp32 contiguous", "bf16 contiguous"]
@@ -26,15 +28,23 @@ def test_a_precision_that_was_asked_for_is_not_measured():
 
 
 def test_devices(monkeypatch):
-    assert choose_device("cpu") == torch.device("cpu") == join_processes("cpu").device
-    with pytest.raises(WorkbenchError, match="device 'warp' is not usable"):
-        join_processes("warp")
+    with join_processes("cpu") as processes:
+        assert choose_device("cpu") == torch.device("cpu") == processes.device
+    with pytest.raises(WorkbenchError, match="device 'warp' is not usable"), join_processes("warp"):
+        pass
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(WorkbenchError, match="device 'cuda:1' with several processes"):
-        join_processes("cuda:1")
+    with pytest.raises(WorkbenchError, match="device 'cuda:1' with several processes"), join_processes("cuda:1"):
+        pass
 
 
 def test_one_session_may_train_in_one_precision_after_the_other():
     for name, expected in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
-        join_processes("cpu")
-        assert Precision(name, True).accelerator().mixed_precision == expected
+        with join_processes("cpu"):
+            assert Precision(name, True).accelerator().mixed_precision == expected
+    assert not AcceleratorState._shared_state  # or a launcher in the same notebook would refuse
+
+
+def test_a_configuration_of_accelerate_divides_no_loss(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    with join_processes("cpu"):
+        assert Precision("fp32", True).accelerator().gradient_accumulation_steps == 1

@@ -17,6 +17,9 @@ from mlworkbench.settings import Settings, typed
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"backbone_rate": 2.0}, "backbone_rate is 2.0"),
         ({"ema": 1.0}, "ema is 1.0"),
+        ({"weight_decay": -1}, "weight_decay is -1"),
+        ({"cache_gb": float("nan")}, "cache_gb is nan"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"positive_weight": 0.5}, "positive_weight is 0.5"),
         ({"positive_weight": 3.0, "loss": "asl"}, "above it only bce"),
         ({"precision": "int8"}, "precision 'int8'"),
@@ -44,6 +47,10 @@ def test_a_resumed_run_keeps_its_settings_but_may_move():
 def test_values_as_people_write_them():
     assert typed("patience", "5") == 5 and typed("ema", "0.9") == 0.9 and typed("crop", "True") is True
     assert typed("backbone_rate", "0.1") == 0.1 and typed("model", "7") == "7"
-    for name, text, kind in (("patience", "5.5", "int"), ("crop", "perhaps", "bool"), ("ema", "x", "float")):
+    for name, text, kind in (
+        ("patience", "5.5", "a whole number"),
+        ("crop", "perhaps", "true or false"),
+        ("ema", "x", "a number"),
+    ):
         with pytest.raises(WorkbenchError, match=f"{name} is '{text}'; expected {kind}"):
             typed(name, text)

@@ -83,7 +83,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_overwritten_when_asked(demo_la
     table = read_labels(demo_labels)
     run = fit(table, tmp_path, **TINY)
     run.save_thresholds(Thresholds.default(run.class_names))
-    with pytest.raises(WorkbenchError, match="holds a run; choose another folder, or --overwrite"):
+    with pytest.raises(WorkbenchError, match="holds a run; choose another folder, --resume"):
         fit(table, tmp_path, **TINY)
     assert fit(table, tmp_path, overwrite=True, **TINY).status == "finished"
     assert not (tmp_path / "thresholds.json").exists()
@@ -320,3 +320,12 @@ def test_paths_that_a_spreadsheet_would_run_are_marked_in_the_run_folder_and_rea
     assert list(run.predictions("train").paths) == names[:4]
     run.save_thresholds(tune_thresholds(run.predictions("val")))
     assert run.thresholds().tuned_paths == set(names[4:6])
+
+
+def test_a_class_name_with_a_carriage_return_comes_back_from_the_history(write_labels, picture, tmp_path):
+    names = [picture(f"{i}.png", seed=i) for i in range(6)]
+    splits = ["train"] * 4 + ["val", "test"]
+    rows = "".join(f"{name},1,0,{split}\n" for name, split in zip(names, splits, strict=True))
+    table = read_labels(write_labels('image_path,"a\rb","c,""d",split\n' + rows))
+    run = fit(table, tmp_path / "run", **TINY)
+    assert [c for c in run.history.columns if c.startswith("ap_")] == ["ap_a\rb", 'ap_c,"d']
