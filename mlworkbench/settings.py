@@ -22,7 +22,7 @@ class Settings:
     batch_size : images an optimiser step, over all processes
     accumulate : pieces in which each process computes its part of a batch; more of them need less memory
     learning_rate : the peak of the schedule, reached after a tenth of the steps; then half a cosine down to 0
-    backbone_rate : share of it for all but the last layer; None is 1 from random weights and 0.3 from trained ones
+    backbone_rate : share of it for all but the last layer; None is 1 from random weights and 0.7 from trained ones
     head_epochs : first epochs in which only the last layer learns (the others keep their BatchNorm statistics too)
     weight_decay : AdamW's, not applied to norms and biases
     ema : upper bound of the decay of the moving average of the weights that is validated and saved; 0 is none

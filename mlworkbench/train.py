@@ -23,7 +23,7 @@ from .model import YOLOClassifier
 from .precision import Precision
 from .settings import Settings
 
-TRAINED_BACKBONE_RATE = 0.3
+TRAINED_BACKBONE_RATE = 0.7
 MAX_NORM = 1.0  # of the gradient
 
 

@@ -186,7 +186,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing(steps):
 
 def test_weight_decay_spares_norms_and_biases_and_a_trained_backbone_learns_more_slowly():
     model = build_model("yolov8n-cls.yaml", ["a"])
-    for trained, given, rate in ((False, None, 1.0), (True, None, 0.3), (True, 0.05, 0.05)):
+    for trained, given, rate in ((False, None, 1.0), (True, None, 0.7), (True, 0.05, 0.05)):
         model.trained = trained
         groups = make_optimizer(model, Settings(learning_rate=0.01, backbone_rate=given)).param_groups
         assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
