@@ -312,7 +312,7 @@ def _train(
                 run.write_state(status="finished")
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            if main:
+            if main and run.status == "running":  # an end that was written already stays what it was
                 run.write_state(status="interrupted" if interrupted else "failed")
             if isinstance(error, FloatingPointError):
                 images = ", ".join(repr(dataset.paths[row]) for row in error.args[1])

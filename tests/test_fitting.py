@@ -270,6 +270,20 @@ def test_an_interrupt_keeps_the_best_weights_so_far_and_the_next_one_is_immediat
     assert Run(tmp_path / "twice").status == "interrupted"
 
 
+def test_whoever_was_asked_to_terminate_does_so_once_everything_is_saved(demo_labels, tmp_path):
+    def terminated(*_):
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with pytest.raises(Killed):
+            ask = {"on_epoch_end": lambda _: os.kill(os.getpid(), signal.SIGTERM)}
+            fit(read_labels(demo_labels), tmp_path, **ask, **TINY)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Run(tmp_path).status == "interrupted" and len(Run(tmp_path).history) == 1
+
+
 def test_a_failing_loss_names_the_images_and_is_never_the_best(demo_labels, tmp_path, monkeypatch):
     step = Trainer.step
 
