@@ -41,9 +41,11 @@ lab: setup
 
 bench: setup
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/train.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
+	$(BIN)/python benchmarks/train.py --quick
 
 lint: setup
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 from . import __version__
 from .cells import printable
 from .exceptions import LabelFaults, WorkbenchError
+from .settings import LOSSES, PRECISIONS, ROUTES, Settings, typed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,17 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME.yaml|NAME.pt",
         help="architecture with random weights, or a checkpoint (yolov8n-cls.yaml)",
     )  # fmt: skip
-    sub.add_argument("--route", choices=("loop",), help="how to train (loop)")
+    sub.add_argument("--route", choices=ROUTES, help="how to train (loop)")
     sub.add_argument("--epochs", type=int, metavar="N", help="(15)")
     sub.add_argument("--batch", type=int, dest="batch_size", metavar="N", help="images a step (32)")
     sub.add_argument("--imgsz", type=int, dest="image_size", metavar="N", help="side in pixels (224)")
     sub.add_argument("--lr", type=float, dest="learning_rate", metavar="X", help="peak learning rate (0.001)")
     sub.add_argument("--flip", action="store_true", default=None, help="mirror images at random (not for text)")
     sub.add_argument("--seed", type=int, metavar="N", help="(0)")
-    sub.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="(auto: the fastest, as measured)")
+    sub.add_argument("--precision", choices=PRECISIONS, help="(auto: the fastest, as measured)")
     sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
     sub.add_argument("--workers", type=int, metavar="N", help="decoding processes where the cache is too small (2)")
-    sub.add_argument("--loss", choices=("bce", "asl"), help="binary cross entropy, or asymmetric loss (bce)")
+    sub.add_argument("--loss", choices=LOSSES, help="binary cross entropy, or asymmetric loss (bce)")
     sub.add_argument(
         "--compile", action="store_true", default=None, help="torch.compile: a minute, then perhaps faster"
     )
@@ -209,7 +210,6 @@ def _import(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> int:
     from .fitting import fit
     from .metrics import shown
-    from .settings import Settings, typed
 
     given = {f.name: value for f in fields(Settings) if (value := getattr(args, f.name, None)) is not None}
     given |= {name: typed(name, text) for name, text in args.set}

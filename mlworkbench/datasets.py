@@ -26,13 +26,15 @@ class ImageDataset(Dataset):
     paths : [N] str, relative to `root`
     y : int8 [N, C] of 1, 0, -1, or None (all unknown, no class)
     size : side of the square in pixels
+
+    Attributes
+    ----------
     pixels : uint8 [N, 3, S, S], the images where they are decoded already; None decodes each as it is asked for
     """
 
-    def __init__(
-        self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int, pixels: np.ndarray | None = None
-    ):
-        self.paths, self.root, self.size, self.pixels = paths, root, size, pixels
+    def __init__(self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int):
+        self.paths, self.root, self.size = paths, root, size
+        self.pixels: np.ndarray | None = None
         self.targets = torch.from_numpy(np.full((len(paths), 0), UNKNOWN, np.int8) if y is None else y)
 
     def __len__(self) -> int:
@@ -112,11 +114,12 @@ class EpochBatches(Sampler[list[int]]):
 
 def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, pin: bool = False) -> DataLoader:
     """Load these batches (lists of rows); `workers` processes decode where the pixels are not there already."""
+    workers = workers if dataset.pixels is None or pin else 0
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=workers if dataset.pixels is None or pin else 0,
-        persistent_workers=workers > 0 and (dataset.pixels is None or pin),
+        num_workers=workers,
+        persistent_workers=workers > 0,
         collate_fn=_as_is,
         worker_init_fn=_obey_the_parent,
         pin_memory=pin,

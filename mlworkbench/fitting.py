@@ -113,9 +113,8 @@ def fit(
                 precision = Precision(**run.state["precision"])
             else:
                 precision = choose_precision(chosen.precision, trial, min(chosen.batch_size, len(batches.rows)))
-            trainer, recorder = trainer_in(precision), Recorder(run.folder)
+            trainer, recorder = trainer_in(precision), Recorder(run.folder, checkpoint["history"] if checkpoint else ())
             if checkpoint:
-                recorder.history = checkpoint.pop("history")
                 trainer.load_state(checkpoint)
                 _ = run.model if main and recorder.history else None  # refused now if the best weights are gone
             if main:
@@ -226,6 +225,7 @@ def _begin(
         "labels_file": str(table.source.resolve()),
         "image_root": str(table.root.resolve()),
         "classes_file": None if table.classes_file is None else str(table.classes_file.resolve()),
+        "device": str(processes.device),
         "processes": processes.num_processes,
         "versions": _versions(),
         "status": "running",
@@ -264,18 +264,16 @@ def _train(
 ) -> None:
     """Train to the end or until asked to stop, with validation and everything written after each epoch."""
     settings, main = trainer.settings, trainer.accelerator.is_main_process
-    train_rows, val_rows = prepared.rows("train"), prepared.rows("val")
-    pin = trainer.device.type == "cuda"
-    loader = make_loader(dataset, batches, settings.workers, pin)
+    loader = make_loader(dataset, batches, settings.workers, pin=trainer.device.type == "cuda")
+    val_rows = prepared.rows("val")
     validation = in_order(_share(val_rows.tolist()), settings.batch_size)
-    val_loader, y = make_loader(dataset, validation, settings.workers), prepared.of("val").y
+    val_loader, targets = make_loader(dataset, validation, settings.workers), dataset.targets[val_rows]
 
     def end_epoch(row: dict[str, float]) -> bool:
         logits = trainer.logits(val_loader)
         if not np.isfinite(logits).all():
             raise FloatingPointError(f"the logits of epoch {row['epoch']} are not finite", [])
-        targets = torch.from_numpy(y)
-        ap = average_precision(y, logits)
+        ap = average_precision(targets.numpy(), logits)
         row |= {
             "val_loss": mean_known(trainer.loss(torch.from_numpy(logits), targets), targets).item(),
             "val_map": float(mean_defined(ap)),
@@ -291,8 +289,9 @@ def _train(
             recorder.history.append(row)
         return not recorder.spent(settings.patience)
 
-    done = (trainer.place.epoch - 1) * len(train_rows)
-    with progress_bar(settings.epochs * len(train_rows), "training", done, silent=not main) as bar:
+    images = len(batches.rows)
+    done = (trainer.place.epoch - 1) * images
+    with progress_bar(settings.epochs * images, "training", done, silent=not main) as bar:
         try:
             with _stop_on_signals() as stop_asked:
                 trainer.stop_asked = stop_asked
@@ -311,12 +310,11 @@ def _train(
                     run.write_predictions(part, name)
                 run.write_state(status="finished")
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
             if main and run.status == "running":  # an end that was written already stays what it was
-                run.write_state(status="interrupted" if interrupted else "failed")
+                run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             if isinstance(error, FloatingPointError):
-                images = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
-                where = f"; the batch holds {images}" if images else ""
+                paths = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
+                where = f"; the batch holds {paths}" if paths else ""
                 raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
             raise
     trainer.accelerator.wait_for_everyone()

@@ -35,13 +35,13 @@ class Recorder:
 
     def epoch(self, row: dict[str, float], trainer: Trainer) -> None:
         """Take the row of an epoch and keep its weights."""
-        better = not self.history or rank(row) > max(map(rank, self.history))
         self.history.append(row)
         weights = save_weights(trainer.average)
-        if better:
+        if best_place(self.history) == len(self.history) - 1:
             folder_of.write_whole(self.folder / folder_of.BEST, weights)
         folder_of.write_whole(self.folder / folder_of.LAST, weights)
-        self.write_history()
+        rows = (list(row.values()) for row in self.history)
+        folder_of.write_whole(self.folder / folder_of.HISTORY, write_csv(rows, list(row)))
         self.checkpoint(trainer)
 
     def checkpoint(self, trainer: Trainer) -> None:
@@ -52,15 +52,9 @@ class Recorder:
             os.replace(file, self.folder / folder_of.PREVIOUS)
         folder_of.write_whole(file, buffer.getvalue())
 
-    def write_history(self) -> None:
-        if self.history:
-            rows = (list(row.values()) for row in self.history)
-            folder_of.write_whole(self.folder / folder_of.HISTORY, write_csv(rows, list(self.history[0])))
-
     def spent(self, patience: int) -> bool:
         """Whether this many epochs have passed without a better one; never for 0."""
-        best = max(range(len(self.history)), key=lambda place: rank(self.history[place]), default=0)
-        return 0 < patience < len(self.history) - best
+        return 0 < patience < len(self.history) - best_place(self.history)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -89,6 +83,14 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def rank(row: Mapping[Any, float]) -> tuple[float, float]:
-    """What makes an epoch the better one: validation mAP; the loss decides where no class has one, and ties."""
-    return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])
+def best_place(history: Sequence[Mapping[Any, float]]) -> int:
+    """Which epoch is the best, the first of equals; 0 where there is none yet.
+
+    Validation mAP decides; the loss does where no class has one, and among ties.
+    """
+
+    def rank(place: int) -> tuple[float, float]:
+        row = history[place]
+        return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])
+
+    return max(range(len(history)), key=rank, default=0)

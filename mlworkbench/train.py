@@ -245,11 +245,6 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm + 1) / max(1, steps - warm))))
 
 
-def to_input(images: torch.Tensor, device: torch.device, memory_format: torch.memory_format) -> torch.Tensor:
-    """uint8 [B, 3, S, S] to what the network takes: float32 in 0..1."""
-    return images.to(device, non_blocking=True, memory_format=memory_format).float() / 255
-
-
 @torch.no_grad()
 def infer(
     model: YOLOClassifier,
@@ -260,6 +255,9 @@ def infer(
     """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine."""
     training = model.training
     model.to(device).to(memory_format=memory_format).eval()
-    out = [model(to_input(images, device, memory_format)).cpu().numpy() for images, _, _ in loader]
+    out = [
+        model(images.to(device, memory_format=memory_format).float() / 255).cpu().numpy()  # as the network takes them
+        for images, _, _ in loader
+    ]
     model.train(training)
     return np.concatenate([np.empty((0, len(model.class_names)), np.float32), *out])

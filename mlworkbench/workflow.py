@@ -21,7 +21,7 @@ from .metrics import score
 from .model import YOLOClassifier, build_model, load_weights
 from .precision import choose_device
 from .predictions import Predictions
-from .recorder import rank
+from .recorder import best_place
 from .thresholds import Thresholds
 from .train import infer
 
@@ -61,8 +61,8 @@ class Run:
     @property
     def best_epoch(self) -> pd.Series:
         """The row of `history` whose weights are the run's."""
-        rows = self.history.to_dict("records")
-        return self.history.iloc[max(range(len(rows)), key=lambda place: rank(rows[place]))]
+        history = self.history
+        return history.iloc[best_place(history.to_dict("records"))]
 
     @property
     def root(self) -> Path:

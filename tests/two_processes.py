@@ -26,8 +26,9 @@ clip, norms = Accelerator.clip_grad_norm_, []
 
 
 def kept(self, *arguments):
-    norms.append(float(clip(self, *arguments)))
-    return clip(self, *arguments)
+    norm = clip(self, *arguments)
+    norms.append(float(norm))
+    return norm
 
 
 Accelerator.clip_grad_norm_ = kept
