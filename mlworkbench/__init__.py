@@ -26,6 +26,7 @@ _FRONT_PAGE = {
     "Run": "workflow",
     "evaluate": "workflow",
     "fit": "fitting",
+    "MultiLabelYOLO": "yolo",
     "predict": "workflow",
 }
 __all__ = ["__version__", *_FRONT_PAGE]
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .workflow import Run as Run
     from .workflow import evaluate as evaluate
     from .workflow import predict as predict
+    from .yolo import MultiLabelYOLO as MultiLabelYOLO
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
-"""Decoded images on disk: one file for a data set at one size, mapped by every process that trains on it."""
+"""What is dear to compute, on disk by content: decoded images, mapped by every process, and features."""
 
 import hashlib
+import io
 import logging
 import os
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 import platformdirs
+
+from .run import write_whole
 
 log = logging.getLogger("mlworkbench")
 _SUM_BYTES = 4
@@ -83,6 +86,35 @@ def decoded_images(
             pool.shutdown(cancel_futures=True)
             raise
     return pixels
+
+
+def cached_array(key: str, compute: Callable[[], np.ndarray | None], budget: float) -> np.ndarray | None:
+    """What `compute` gave for this key, now or earlier; None is not kept.
+
+    Parameters
+    ----------
+    key : names the content that the array was made of; versions of torch are added
+    budget : most bytes that all such arrays may take
+    """
+    name = hashlib.blake2b(f"{key} {version('torch')} {version('ultralytics')}".encode(), digest_size=16).hexdigest()
+    folder = platformdirs.user_cache_path("mlworkbench") / "arrays"
+    file = folder / f"{name}.npy"
+    try:
+        found = np.load(file, allow_pickle=False)
+        os.utime(file)
+        return found
+    except (OSError, ValueError, EOFError):  # not there, or not whole
+        array = compute()
+    if array is not None and array.nbytes <= budget:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _make_room(folder, array.nbytes, budget)
+            write_whole(file, buffer.getvalue())
+        except OSError as error:
+            log.warning("%s is not kept: %s", file, error)
+    return array
 
 
 def _make_room(folder: Path, needed: int, budget: float) -> None:

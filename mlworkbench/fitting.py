@@ -1,37 +1,33 @@
 """`fit`: from labelled images to a run folder, from the start or from where an earlier process ended."""
 
-import copy
 import logging
 import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
 
 from . import run as folder_of
 from .cache import decoded_images
 from .cells import mark_path
-from .datasets import EpochBatches, ImageDataset, in_order, make_loader
+from .datasets import ImageDataset
 from .exceptions import RunFailed, WorkbenchError
+from .job import Job, Route
 from .labels import LabelTable, write_csv
-from .losses import make_loss, mean_known
-from .metrics import average_precision, mean_defined
-from .model import YOLOClassifier, build_model
-from .precision import Precision, choose_precision, join_processes, refuse_misfit
+from .model import build_model
+from .precision import Precision, join_processes, refuse_misfit, share
 from .predictions import Predictions
 from .prepare import MAX_QUARANTINE, Prepared, prepare, progress_bar, write_quarantine
-from .recorder import Recorder, read_checkpoint
 from .settings import Settings
-from .train import Trainer, infer
 from .workflow import Run
 
 log = logging.getLogger("mlworkbench")
@@ -44,6 +40,7 @@ def fit(
     resume: bool = False,
     max_quarantine: float = MAX_QUARANTINE,
     on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+    callbacks: Mapping[str, Sequence[Callable]] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a network on labelled images and write the run folder.
@@ -55,8 +52,9 @@ def fit(
     ----------
     overwrite : replace the run that is in the folder
     resume : go on with it where it ended, with its own settings and precision; begin one where there is none
-    settings : see `settings.Settings` (model, epochs, batch_size, image_size, learning_rate, precision, seed, …)
+    settings : see `settings.Settings` (model, route, epochs, batch_size, image_size, learning_rate, precision, seed, …)
     on_epoch_end : called with each row of `history.csv`
+    callbacks : for the route "ultralytics", functions by the name of Ultralytics' event, each called with its trainer
 
     Returns
     -------
@@ -74,7 +72,11 @@ def fit(
     chosen = Settings.resumed(run.state["settings"], settings) if resuming else Settings.of(**settings)
     with join_processes(chosen.device) as processes, ExitStack() as held:
         main = processes.is_main_process
+        if processes.num_processes > 1 and chosen.route != "loop":
+            raise WorkbenchError(f"route {chosen.route!r} trains in one process; several are for --route loop")
         refuse_misfit(chosen.precision, processes.device)
+        route_class = _route(chosen.route)
+        route_class.check(chosen)
 
         def hold_folder() -> None:
             held.enter_context(folder_of.writing(run.folder))
@@ -87,40 +89,39 @@ def fit(
             _refuse_other_labels(run, table)
             if run.status == "finished":
                 return run
-        checkpoint = read_checkpoint(run.folder) if resuming else None
+        checkpoint = route_class.read_checkpoint(run) if resuming else None
         with processes.main_process_first():
             prepared = prepare(table, chosen.seed, max_quarantine, silent=not main)
         for line in prepared.in_short() if main else ():
             log.warning(line)
-        batches = _batches(prepared, chosen, processes)
         with _seeded(chosen.seed, processes.device):
             model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
         if main and not exists:
             hold_folder()
         with _seeded(chosen.seed, processes.device):
             dataset = _dataset(prepared, chosen, processes)
-            loss = make_loss(chosen.loss, dataset.targets[batches.rows], chosen.positive_weight)
-
-            def trainer_in(precision: Precision, network: YOLOClassifier = model) -> Trainer:
-                return Trainer(network, loss, chosen, precision, len(batches), len(dataset))
-
-            def trial(precision: Precision) -> Callable[[], object]:
-                trainer, batch = trainer_in(precision, copy.deepcopy(model)), dataset.__getitems__(next(iter(batches)))
-                return lambda: trainer.step(batch)
-
             if resuming:
                 _refuse_other_images(run, prepared)
-                precision = Precision(**run.state["precision"])
-            else:
-                precision = choose_precision(chosen.precision, trial, min(chosen.batch_size, len(batches.rows)))
-            trainer, recorder = trainer_in(precision), Recorder(run.folder, checkpoint["history"] if checkpoint else ())
-            if checkpoint:
-                trainer.load_state(checkpoint)
-                _ = run.model if main and recorder.history else None  # refused now if the best weights are gone
+            job = Job(
+                run, chosen, prepared, model, dataset, processes, resuming, checkpoint, on_epoch_end, callbacks or {}
+            )
+            route = route_class(job)
+            if main and route.recorder.history:
+                _ = run.model  # refused now if the best weights are gone
             if main:
-                _begin(run, prepared, chosen, precision, model, processes, resuming)
-            _train(run, recorder, trainer, batches, dataset, prepared, on_epoch_end)
+                _begin(job, route.precision)
+            _train(job, route)
     return Run(run.folder)
+
+
+def _route(name: str) -> type[Route]:
+    """The class of that route; the others' imports wait until they are needed."""
+    module, attribute = {
+        "loop": ("loop", "LoopRoute"),
+        "ultralytics": ("ultralytics_route", "UltralyticsRoute"),
+        "probe": ("probe", "ProbeRoute"),
+    }[name]
+    return getattr(import_module(f"mlworkbench.{module}"), attribute)
 
 
 def _refuse_run(folder: Path, replaced: bool) -> None:
@@ -143,16 +144,6 @@ def _refuse_other_images(run: Run, prepared: Prepared) -> None:
         raise WorkbenchError(
             f"the images or their splits have changed since {run.folder} was begun; train into another folder"
         )
-
-
-def _batches(prepared: Prepared, settings: Settings, processes: PartialState) -> EpochBatches:
-    """The batches of an epoch, each of them large enough for every process and piece to have two images."""
-    rows, source = prepared.rows("train"), prepared.table.source
-    pieces = settings.accumulate * processes.num_processes
-    for what, number in ((f"{source}: images to train on", len(rows)), ("batch_size", settings.batch_size)):
-        if number < 2 * pieces:
-            raise WorkbenchError(f"{what}: {number}; expected at least 2 for each of {pieces} pieces of a batch")
-    return EpochBatches(rows, settings.batch_size, settings.seed, 2 * pieces, _share)
 
 
 @contextmanager
@@ -189,19 +180,13 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _share(rows: list[int]) -> list[int]:
-    """This process's part of rows that all processes share."""
-    with PartialState().split_between_processes(rows) as mine:
-        return mine
-
-
 def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) -> ImageDataset:
     """All images that can be used, decoded where the cache holds them."""
     table, size = prepared.table, settings.image_size
     dataset = ImageDataset(table.paths, table.root, table.y, size)
     # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
     everything = list(range(len(table)))
-    for rows in [_share(everything), everything] if processes.num_processes > 1 else [everything]:
+    for rows in [share(everything), everything] if processes.num_processes > 1 else [everything]:
         with progress_bar(len(rows), "decoding images", silent=not processes.is_main_process) as bar:
             dataset.pixels = decoded_images(
                 prepared.digests, size, dataset.decode, settings.cache_gb * 1e9, rows, bar.update
@@ -210,27 +195,19 @@ def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) ->
     return dataset
 
 
-def _begin(
-    run: Run,
-    prepared: Prepared,
-    settings: Settings,
-    precision: Precision,
-    model: YOLOClassifier,
-    processes: PartialState,
-    resuming: bool,
-) -> None:
+def _begin(job: Job, precision: Precision) -> None:
     """Write what is known before the first step; everything that can refuse has had its say."""
-    table = prepared.table
+    run, prepared, table = job.run, job.prepared, job.prepared.table
     places = {
         "labels_file": str(table.source.resolve()),
         "image_root": str(table.root.resolve()),
         "classes_file": None if table.classes_file is None else str(table.classes_file.resolve()),
-        "device": str(processes.device),
-        "processes": processes.num_processes,
+        "device": str(job.processes.device),
+        "processes": job.processes.num_processes,
         "versions": _versions(),
         "status": "running",
     }
-    if resuming:
+    if job.resuming:
         if stale := folder_of.clear_results(run.folder):
             log.warning("removed, made of weights that will change: %s", ", ".join(stale))
         run.write_state(**places)
@@ -242,10 +219,10 @@ def _begin(
     run.write_state(  # last: where it stands, all of the run's beginning does
         format_version=folder_of.FORMAT_VERSION,
         class_names=table.class_names,
-        settings=asdict(settings),
+        settings=asdict(job.settings),
         precision=asdict(precision),
         preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
-        architecture=model.architecture,
+        architecture=job.model.architecture,
         labels_sha256=table.sha256,
         images_hash=prepared.images_hash,
         tag_delimiter=table.tag_delimiter,
@@ -253,72 +230,33 @@ def _begin(
     )
 
 
-def _train(
-    run: Run,
-    recorder: Recorder,
-    trainer: Trainer,
-    batches: EpochBatches,
-    dataset: ImageDataset,
-    prepared: Prepared,
-    on_epoch_end: Callable[[dict[str, float]], None] | None,
-) -> None:
-    """Train to the end or until asked to stop, with validation and everything written after each epoch."""
-    settings, main = trainer.settings, trainer.accelerator.is_main_process
-    loader = make_loader(dataset, batches, settings.workers, pin=trainer.device.type == "cuda")
-    val_rows = prepared.rows("val")
-    validation = in_order(_share(val_rows.tolist()), settings.batch_size)
-    val_loader, targets = make_loader(dataset, validation, settings.workers), dataset.targets[val_rows]
-
-    def end_epoch(row: dict[str, float]) -> bool:
-        logits = trainer.logits(val_loader)
-        if not np.isfinite(logits).all():
-            raise FloatingPointError(f"the logits of epoch {row['epoch']} are not finite", [])
-        ap = average_precision(targets.numpy(), logits)
-        row |= {
-            "val_loss": mean_known(trainer.loss(torch.from_numpy(logits), targets), targets).item(),
-            "val_map": float(mean_defined(ap)),
-            **{f"ap_{name}": float(value) for name, value in zip(trainer.model.class_names, ap, strict=True)},
-            "seconds": round(row.pop("seconds"), 2),
-        }
-        if main:
-            recorder.epoch(row, trainer)
-            bar.set_postfix(loss=f"{row['train_loss']:.4f}", val_map=f"{row['val_map']:.4f}")
-            if on_epoch_end is not None:
-                on_epoch_end(row)
-        else:
-            recorder.history.append(row)
-        return not recorder.spent(settings.patience)
-
-    images = len(batches.rows)
-    done = (trainer.place.epoch - 1) * images
-    with progress_bar(settings.epochs * images, "training", done, silent=not main) as bar:
-        try:
-            with _stop_on_signals() as stop_asked:
-                trainer.stop_asked = stop_asked
-                finished = recorder.spent(settings.patience) or trainer.train(loader, batches, end_epoch, bar.update)
-                if main and not finished:
-                    recorder.checkpoint(trainer)
-                    run.write_state(status="interrupted")
-                trainer.accelerator.wait_for_everyone()  # whoever was asked to terminate does so after this
-            if main and finished:
-                best = Run(run.folder).model
-                for name in ("val", "test"):
-                    rows = prepared.rows(name)
-                    order = make_loader(dataset, in_order(rows, settings.batch_size), settings.workers)
-                    logits = infer(best, order, trainer.device, trainer.precision.memory_format)
-                    part = Predictions(dataset.paths[rows], best.class_names, logits, prepared.table.y[rows])
-                    run.write_predictions(part, name)
-                run.write_state(status="finished")
-        except BaseException as error:
-            if main and run.status == "running":  # an end that was written already stays what it was
-                run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            if isinstance(error, FloatingPointError):
-                paths = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
-                where = f"; the batch holds {paths}" if paths else ""
-                raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
-            raise
-    trainer.accelerator.wait_for_everyone()
-    if not finished and not recorder.history:
+def _train(job: Job, route: Route) -> None:
+    """Train to the end or until asked to stop, then let the best weights say what they see."""
+    run, dataset = job.run, job.dataset
+    try:
+        with _stop_on_signals() as stop_asked:
+            finished = route.train(stop_asked)
+            if job.main and not finished:
+                run.write_state(status="interrupted")
+            job.processes.wait_for_everyone()  # whoever was asked to terminate does so after this
+        if job.main and finished:
+            for name in ("val", "test"):
+                rows = job.prepared.rows(name)
+                part = Predictions(
+                    dataset.paths[rows], run.class_names, route.logits(rows), dataset.targets[rows].numpy()
+                )
+                run.write_predictions(part, name)
+            run.write_state(status="finished")
+    except BaseException as error:
+        if job.main and run.status == "running":  # an end that was written already stays what it was
+            run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        if isinstance(error, FloatingPointError):
+            paths = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
+            where = f"; the batch holds {paths}" if paths else ""
+            raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
+        raise
+    job.processes.wait_for_everyone()
+    if not finished and not route.recorder.history:
         raise KeyboardInterrupt
 
 

@@ -13,7 +13,10 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def make_loss(name: str, y: torch.Tensor, positive_weight: float = 1.0) -> Loss:
-    """The loss of that name, "bce" or "asl", for training labels `y` [N, C]; see `positive_weights`."""
+    """The loss of that name, "bce" or "asl", for training labels `y` [N, C]; see `positive_weights`.
+
+    With "softmax" Ultralytics trains by its own; it is measured by "bce", as the others are.
+    """
     if name == "asl":
         return asymmetric
     if positive_weight == 1:

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -16,6 +17,10 @@ import torch
 from torch import nn
 
 from .exceptions import WorkbenchError
+
+# Read when Ultralytics is imported: a checkpoint may neither run code nor have packages installed.
+os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
 
 ALTERNATIVES = "give the path of a .pt that is there, or start from random weights with a .yaml (yolov8n-cls.yaml)"
 
@@ -31,7 +36,10 @@ class YOLOClassifier(nn.Module):
     class_names : list of C str
     architecture : the mapping that the network was built from, plain values only
     trained : whether the weights below the last layer came from a checkpoint
+    exclusive : whether the network was trained by a softmax; its logits are then those of the softmax's probabilities
     """
+
+    exclusive = False
 
     def __init__(self, net: nn.Module, class_names: Sequence[str], trained: bool):
         super().__init__()
@@ -50,7 +58,15 @@ class YOLOClassifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         out = self.net(images)
         # Ultralytics' head returns logits in training and (softmax, logits) in evaluation.
-        return out if isinstance(out, torch.Tensor) else out[1]
+        logits = out if isinstance(out, torch.Tensor) else out[1]
+        return softmax_odds(logits) if self.exclusive else logits
+
+
+def softmax_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Log odds of each class's softmax probability, [B, C] to [B, C]: the package's sigmoid gives that p again."""
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others = logits[:, None].expand(-1, logits.shape[1], -1).masked_fill(own, float("-inf"))
+    return logits - others.logsumexp(2)
 
 
 def build_model(model: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> YOLOClassifier:
@@ -81,8 +97,30 @@ def build_model(model: str | Path | Mapping[str, Any], class_names: Sequence[str
 
 def save_weights(model: YOLOClassifier) -> bytes:
     """The network's weights as safetensors, under Ultralytics' own names."""
-    tensors = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
-    return safetensors.torch.save(tensors)
+    return weights_bytes(model.net.state_dict())
+
+
+def weights_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
+    """Such weights as safetensors."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+
+
+def independent_head(head: nn.Module) -> nn.Sequential:
+    """A classification head of Ultralytics as torch's own layers, ending in a sigmoid instead of a softmax.
+
+    The layers keep their names, so weights fit either form; and a checkpoint with it names no class that a plain `YOLO`
+    does not know, so that one predicts, and exports, independent probabilities.
+    """
+    parts = {name: getattr(head, name) for name in ("conv", "pool")}
+    parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}
+    if isinstance(head.f, list):  # it takes the maps of several layers
+        with quietly():
+            from ultralytics.nn.modules import Concat
+        parts = {"cat": Concat(1), **parts}
+    plain = nn.Sequential(OrderedDict(parts))
+    for name in ("i", "f", "type", "np"):  # by which their models find a layer's input
+        setattr(plain, name, getattr(head, name))
+    return plain.train(head.training)
 
 
 def load_weights(model: YOLOClassifier, file: Path) -> YOLOClassifier:
@@ -114,10 +152,8 @@ def _refuse_not_finite(state: Mapping[str, torch.Tensor], file: Path) -> None:
 
 
 @contextmanager
-def _ultralytics() -> Iterator[None]:
-    """Import and use Ultralytics without its notices, installs, or unpickling of unknown classes."""
-    os.environ.setdefault("YOLO_AUTOINSTALL", "False")
-    os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
+def quietly() -> Iterator[None]:
+    """Import and use Ultralytics without its notices."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -126,8 +162,13 @@ def _ultralytics() -> Iterator[None]:
         logging.disable(before)
 
 
+def declared_classes(model: str) -> int | None:
+    """`nc` of a YAML; None for anything else."""
+    return _read_yaml(model).get("nc") if Path(model).suffix in (".yaml", ".yml") else None
+
+
 def _read_yaml(name: str) -> dict[str, Any]:
-    with _ultralytics():
+    with quietly():
         from ultralytics.nn.tasks import yaml_model_load
 
         try:
@@ -147,7 +188,7 @@ def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Mod
     activation = mapping.get("activation")
     if activation and not re.fullmatch(r"(torch\.)?nn\.\w+\([\w=., ]*\)", str(activation)):
         raise WorkbenchError(f"{what}: activation {activation!r}; expected a torch layer such as nn.ReLU()")
-    with _ultralytics():
+    with quietly():
         from ultralytics.nn.modules import Classify
         from ultralytics.nn.tasks import ClassificationModel
 
@@ -182,9 +223,14 @@ def _refuse_foreign_layers(mapping: Mapping[str, Any], what: object) -> None:
             raise WorkbenchError(f"{what}: {name!r} is no layer that Ultralytics or torch has")
 
 
-def _from_checkpoint(file: Path, classes: int) -> nn.Module:
-    """A new network with every weight of the checkpoint but the last layer's."""
-    with _ultralytics():
+def read_pt(file: Path) -> dict[str, Any]:
+    """A checkpoint of an Ultralytics classification network, in which nothing is executed.
+
+    Raises
+    ------
+    WorkbenchError : not found, damaged, hostile, or no classification network
+    """
+    with quietly():
         from ultralytics.nn.tasks import ClassificationModel, torch_safe_load
         from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
@@ -192,14 +238,20 @@ def _from_checkpoint(file: Path, classes: int) -> nn.Module:
             raise WorkbenchError(f"model {str(file)!r} not found; {ALTERNATIVES}")
         try:
             checkpoint, _ = torch_safe_load(str(file), safe_only=True)  # downloads a published one that is not here
-            old = checkpoint.get("ema") or checkpoint.get("model")
+            network = checkpoint.get("ema") or checkpoint.get("model")
         except Exception as error:  # whatever damaged or hostile bytes run into
             if not file.is_file():
                 raise WorkbenchError(f"model {str(file)!r} is not here and cannot be fetched; {ALTERNATIVES}") from None
             reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
             raise WorkbenchError(f"model {str(file)!r} is damaged or no Ultralytics checkpoint: {reason}") from None
-        if not isinstance(old, ClassificationModel) or not isinstance(getattr(old, "yaml", None), dict):
+        if not isinstance(network, ClassificationModel) or not isinstance(getattr(network, "yaml", None), dict):
             raise WorkbenchError(f"model {str(file)!r} is no classification network; {ALTERNATIVES}")
+    return {**checkpoint, "model": network}
+
+
+def _from_checkpoint(file: Path, classes: int) -> nn.Module:
+    """A new network with every weight of the checkpoint but the last layer's."""
+    old = read_pt(file)["model"]
     state = {name: tensor.float() for name, tensor in old.state_dict().items()}
     _refuse_not_finite(state, file)
     net = _from_mapping(old.yaml, classes, file)

@@ -87,6 +87,12 @@ def join_processes(device: str = "auto") -> Iterator[PartialState]:
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def share(rows: list[int]) -> list[int]:
+    """This process's part of rows that all processes share."""
+    with PartialState().split_between_processes(rows) as mine:
+        return mine
+
+
 def refuse_misfit(precision: str, device: torch.device) -> None:
     """Raise WorkbenchError for a precision that the device does not have."""
     if precision == "fp16" and device.type == "cpu":

@@ -37,6 +37,7 @@ class Prepared:
     warnings : (kind, message) pairs
     sizes : int64 [N, 2], width and height
     digests : list of N str, of the content of each image
+    groups : int [N], equal where images belong together (identical, nearly so, or of one given group)
     """
 
     table: LabelTable
@@ -45,6 +46,7 @@ class Prepared:
     warnings: list[tuple[str, str]]
     sizes: np.ndarray
     digests: list[str]
+    groups: np.ndarray
 
     @property
     def images_hash(self) -> str:
@@ -165,14 +167,15 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
     warnings = [*table.notes, *linked_images(table, links)]
-    split = table.split if table.split is not None else stratified_split(table.y, joined_groups(links), seed)
+    groups = joined_groups(links)
+    split = table.split if table.split is not None else stratified_split(table.y, groups, seed)
     for name in SPLITS:
         rows = split == name
         if not rows.any():
             raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
     warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
-    return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos])
+    return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
 
 
 def progress_bar(total: int, what: str, done: int = 0, silent: bool = False) -> tqdm:

@@ -25,6 +25,9 @@ BEST = "checkpoints/best.safetensors"
 LAST = "checkpoints/last.safetensors"
 RESUME = "checkpoints/resume.pt"
 PREVIOUS = "checkpoints/previous.pt"  # the checkpoint before, should the last one turn out to be damaged
+OUT_OF_FOLD = "train_out_of_fold"  # predictions of training images by heads that have not seen their labels
+ULTRALYTICS_BEST = "weights/best.pt"  # of the route "ultralytics", beside the same weights in our form
+ULTRALYTICS_LAST = "weights/last.pt"
 INSPECT = "inspect"  # written by notebook 01, before a run and for it
 
 
@@ -111,8 +114,16 @@ def holds_run(folder: Path) -> bool:
 
 def _entries(folder: Path) -> list[Path]:
     """What a run has written, `run.json` last; anything else in the folder is not a run's to remove or move."""
-    names = ("checkpoints", "predictions", "metrics", SPLITS, QUARANTINE, HISTORY, THRESHOLDS)
-    return [entry for name in (*names, "report.html", STATE) if (entry := folder / name).exists()]
+    names = ("checkpoints", "predictions", "metrics", SPLITS, QUARANTINE, HISTORY, THRESHOLDS, "report.html")
+    theirs = (
+        "weights",
+        "args.yaml",
+        "results.csv",
+        "results.png",
+        "train_batch*.jpg",
+        "val_batch*.jpg",
+    )  # Ultralytics'
+    return [entry for name in (*names, *theirs, STATE) for entry in sorted(folder.glob(name))]
 
 
 def clear(folder: Path) -> None:

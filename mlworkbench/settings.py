@@ -1,14 +1,14 @@
 """Everything that decides a training, in one place that is saved with the run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .exceptions import WorkbenchError
 
-ROUTES = ("loop",)
+ROUTES = ("loop", "ultralytics", "probe")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-LOSSES = ("bce", "asl")
+LOSSES = ("bce", "asl", "softmax")
 # What decides only where and how fast a training runs: a resumed one may change it.
 FREE = ("device", "workers", "cache_gb")
 
@@ -27,7 +27,8 @@ class Settings:
     weight_decay : AdamW's, not applied to norms and biases
     ema : upper bound of the decay of the moving average of the weights that is validated and saved; 0 is none
     patience : epochs without a better validation mAP after which to stop; 0 is never
-    loss : "bce" (binary cross entropy) or "asl" (asymmetric loss)
+    loss : "bce" (binary cross entropy), "asl" (asymmetric loss), or "softmax" (route "ultralytics": their single-label
+        classifier as it is, for comparison)
     positive_weight : with "bce", the most that a positive label may weigh; a class with k negatives to a positive
         gets k, up to this, and 1 is no weighting
     flip, crop : mirror images, and crop a random part of them, for training
@@ -35,6 +36,7 @@ class Settings:
     compile : have torch.compile translate the network first (a minute or more; faster only on some machines)
     workers : processes that decode images where the cache does not hold them
     cache_gb : most disk space for decoded images, over all data sets, in 10^9 bytes; 0 decodes in every epoch
+    ultralytics : for the route "ultralytics", arguments of its trainer beyond these, by Ultralytics' names
     """
 
     model: str = "yolov8n-cls.yaml"
@@ -58,6 +60,7 @@ class Settings:
     device: str = "auto"
     workers: int = 2
     cache_gb: float = 10.0
+    ultralytics: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +86,9 @@ class Settings:
         for name, choices in (("route", ROUTES), ("precision", PRECISIONS), ("loss", LOSSES)):
             if getattr(self, name) not in choices:
                 raise WorkbenchError(f"{name} {getattr(self, name)!r}; expected one of {', '.join(choices)}")
+        if self.route != "ultralytics" and (self.ultralytics or self.loss == "softmax"):
+            what = "the arguments of Ultralytics' trainer" if self.ultralytics else "loss 'softmax'"
+            raise WorkbenchError(f"{what} with the route {self.route!r}; expected the route 'ultralytics'")
 
     @classmethod
     def of(cls, **values: Any) -> "Settings":

@@ -3,9 +3,10 @@
 `Trainer.train` and `Trainer.step` are the whole of it; read them first.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -248,16 +249,15 @@ def learning_rate_factor(step: int, steps: int) -> float:
 @torch.no_grad()
 def infer(
     model: YOLOClassifier,
-    loader: DataLoader,
+    batches: Iterable[Batch],
     device: torch.device,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> np.ndarray:
-    """Raw logits, float32 [N, C], in the loader's order; always in fp32, so that they do not depend on the machine."""
-    training = model.training
-    model.to(device).to(memory_format=memory_format).eval()
+    """Raw logits, float32 [N, C], in the order of `batches`; always in fp32, so that no machine matters."""
+    fast = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval()
+    fast.net.fuse(verbose=False)  # type: ignore[operator]  # norms become part of the convolutions: nearly twice as fast
     out = [
-        model(images.to(device, memory_format=memory_format).float() / 255).cpu().numpy()  # as the network takes them
-        for images, _, _ in loader
+        fast(images.to(device, memory_format=memory_format).float() / 255).cpu().numpy()  # as the network takes them
+        for images, _, _ in batches
     ]
-    model.train(training)
     return np.concatenate([np.empty((0, len(model.class_names)), np.float32), *out])

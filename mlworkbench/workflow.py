@@ -72,8 +72,9 @@ class Run:
     @cached_property
     def model(self) -> YOLOClassifier:
         """The network with the best weights, in eval mode."""
-        empty = build_model(self.state["architecture"], self.class_names)
-        return load_weights(empty, self.folder / folder_of.BEST).eval()
+        model = build_model(self.state["architecture"], self.class_names)
+        model.exclusive = self.state["settings"]["loss"] == "softmax"
+        return load_weights(model, self.folder / folder_of.BEST).eval()
 
     def predictions(self, split: str) -> Predictions:
         """What the best weights say of a split, computed once and kept in the run folder."""
@@ -116,13 +117,18 @@ class Run:
             folder_of.write_json(self.folder / folder_of.metrics_file(split), scores)
         return scores
 
-    def _table(self, split: str) -> LabelTable:
+    def table(self) -> LabelTable:
+        """The labels file as it was trained on; one that has changed since is an error."""
         state = self.state
         table = read_labels(
             state["labels_file"], state["image_root"], state["classes_file"], tag_delimiter=state["tag_delimiter"]
         )
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
+        return table
+
+    def _table(self, split: str) -> LabelTable:
+        table = self.table()
         rows = pd.Series(np.arange(len(table)), index=table.paths)
         return table.take(rows.loc[self._paths_of(split)].to_numpy())
 

@@ -21,7 +21,7 @@ import torch
 from conftest import PROJECT
 from PIL import Image
 
-from mlworkbench import Run, WorkbenchError, fit, fitting, read_labels
+from mlworkbench import Run, WorkbenchError, fit, fitting, loop, read_labels, recorder
 from mlworkbench import run as folder_of
 from mlworkbench.train import Trainer
 
@@ -193,13 +193,13 @@ def test_checkpoints_that_cannot_be_read_are_refused_and_never_kept_as_the_one_b
     run = fit(table, tmp_path, **TINY)
     run.write_state(status="interrupted")
     (tmp_path / folder_of.RESUME).write_bytes(b"")
-    assert fitting.read_checkpoint(tmp_path)["place"]["epoch"] == 2
+    assert recorder.read_checkpoint(tmp_path)["place"]["epoch"] == 2
     assert not (tmp_path / folder_of.RESUME).exists()
     (tmp_path / folder_of.PREVIOUS).write_bytes(b"nonsense")
     with pytest.raises(WorkbenchError, match="no checkpoint can be read: .*previous.pt"):
         fit(table, tmp_path, resume=True)
     (tmp_path / folder_of.PREVIOUS).unlink()
-    assert fitting.read_checkpoint(tmp_path) is None
+    assert recorder.read_checkpoint(tmp_path) is None
 
 
 def test_best_weights_that_are_gone_are_told_before_the_training_goes_on(demo_labels, tmp_path):
@@ -246,7 +246,7 @@ def test_resume_trains_in_the_precision_that_was_chosen(demo_labels, tmp_path, m
     run.write_state(status="interrupted", precision={**run.state["precision"], "name": "bf16"})
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self, b: used.append(self.accelerator.mixed_precision) or step(self, b))
-    monkeypatch.setattr(fitting, "choose_precision", lambda *_: 1 / 0)
+    monkeypatch.setattr(loop, "choose_precision", lambda *_: 1 / 0)
     assert fit(table, tmp_path, resume=True).state["precision"]["name"] == "bf16" and used == ["bf16"] * 4
 
 

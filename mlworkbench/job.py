@@ -1,0 +1,99 @@
+"""What every route trains from, whichever way it goes about it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from .datasets import ImageDataset, in_order, make_loader
+from .losses import Loss, make_loss
+from .model import YOLOClassifier
+from .precision import Precision
+from .prepare import Prepared
+from .recorder import Recorder
+from .settings import Settings
+from .train import infer
+from .workflow import Run
+
+
+@dataclass
+class Job:
+    """One training to be done.
+
+    Attributes
+    ----------
+    model : the network that learns, in place
+    dataset : all images that can be used, decoded where the cache holds them
+    processes : this process's place among those that train together
+    resuming : whether the run goes on
+    checkpoint : where it goes on from, as the route itself wrote it; None is the beginning
+    callbacks : a user's functions for Ultralytics' events, by name
+    """
+
+    run: Run
+    settings: Settings
+    prepared: Prepared
+    model: YOLOClassifier
+    dataset: ImageDataset
+    processes: PartialState
+    resuming: bool = False
+    checkpoint: dict[str, Any] | None = None
+    on_epoch_end: Callable[[dict[str, float]], None] | None = None
+    callbacks: Mapping[str, Sequence[Callable]] = field(default_factory=dict)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.processes.is_main_process
+
+    def targets(self, split: str) -> torch.Tensor:
+        """Labels of a split, int8 [n, C]."""
+        return self.dataset.targets[self.prepared.rows(split)]
+
+    def loss(self) -> Loss:
+        """The loss of the settings for the labels of the training split."""
+        return make_loss(self.settings.loss, self.targets("train"), self.settings.positive_weight)
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """What the run's best weights say of these rows of the data set, float32 [n, C]."""
+        order = in_order(rows, self.settings.batch_size)
+        return infer(
+            Run(self.run.folder).model, make_loader(self.dataset, order, self.settings.workers), self.processes.device
+        )
+
+    def recorder(self, history: Sequence[Mapping[Any, float]] = ()) -> Recorder:
+        """A recorder of this run that goes on from these rows."""
+        names, targets = self.model.class_names, self.targets("val")
+        return Recorder(self.run.folder, names, self.loss(), targets, history, self.on_epoch_end, self.main)
+
+
+class Route(Protocol):
+    """A way to train: everything that can refuse does so in `__init__`, before anything is written.
+
+    Attributes
+    ----------
+    precision : the arithmetic, as `run.json` tells it
+    recorder : see `Recorder`
+    """
+
+    precision: Precision
+    recorder: Recorder
+
+    def __init__(self, job: Job): ...
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Refuse what this route cannot do, before any image is looked at."""
+
+    @staticmethod
+    def read_checkpoint(run: Run) -> dict[str, Any] | None:
+        """Where a run of this route goes on from; None where it must begin anew."""
+
+    def train(self, stop_asked: Callable[[], bool]) -> bool:
+        """Train to the end, or False after being asked to stop, with everything saved."""
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """What the best weights say of these rows of the data set; see `Job.logits`."""

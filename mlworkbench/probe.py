@@ -1,0 +1,114 @@
+"""The route of the frozen backbone: pooled features once, then a linear head fitted to convergence in seconds."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from . import run as folder_of
+from .cache import cached_array
+from .datasets import Batch, in_order, make_loader
+from .job import Job
+from .linear import fit_linear
+from .losses import mean_known
+from .model import YOLOClassifier, save_weights
+from .precision import Precision
+from .predictions import Predictions
+from .prepare import progress_bar
+from .settings import Settings
+from .train import infer
+from .workflow import Run
+
+log = logging.getLogger("mlworkbench")
+
+
+class ProbeRoute:
+    """See `job.Route`. Epochs, rates, augmentation and precision have no part in it.
+
+    The fitted head takes the place of the network's last layer. Its out-of-fold logits of the training split, each by a
+    head that has not seen the image's label, are kept beside the predictions.
+    """
+
+    def __init__(self, job: Job):
+        self.job, self.precision, self.recorder = job, Precision("fp32", channels_last=True), job.recorder()
+        if not job.model.trained and job.main:
+            log.warning("model %s starts from random weights: its features know little of images", job.settings.model)
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """It needs few of them, and minds none."""
+
+    @staticmethod
+    def read_checkpoint(run: Run) -> dict[str, Any] | None:
+        return None
+
+    def train(self, stop_asked: Callable[[], bool]) -> bool:
+        job, start = self.job, time.perf_counter()
+        rows = job.prepared.rows("train")
+        features = _cached_features(job, stop_asked)
+        if features is None:
+            return False
+        self.features = features
+        x, y = features[rows], job.dataset.targets[rows]
+        fitted = fit_linear(x, y.numpy(), job.prepared.groups[rows], job.settings.seed)
+        head = job.model.head
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(fitted.weight))
+            head.bias.copy_(torch.from_numpy(fitted.bias))
+        loss = mean_known(self.recorder.loss(torch.from_numpy(self.logits(rows)), y), y).item()
+        seconds = time.perf_counter() - start
+        row = {"epoch": 1, "lr": float("nan"), "train_loss": loss, "seconds": seconds}
+        self.recorder.epoch(row, self.logits(job.prepared.rows("val")))
+        self.recorder.keep(save_weights(job.model))
+        unseen = Predictions(job.dataset.paths[rows], job.model.class_names, fitted.out_of_fold, y.numpy(), "train")
+        job.run.write_predictions(unseen, folder_of.OUT_OF_FOLD)
+        self.recorder.tell()
+        return True
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """What the network says of these rows, without running it again."""
+        head = self.job.model.head
+        with torch.no_grad():
+            return F.linear(torch.from_numpy(self.features[rows]), head.weight.cpu(), head.bias.cpu()).numpy()
+
+
+def _cached_features(job: Job, stop_asked: Callable[[], bool]) -> np.ndarray | None:
+    """Features of all images, float32 [N, D], from the cache if they are there; None after being asked to stop."""
+    backbone = {name: value for name, value in job.model.net.state_dict().items() if ".linear." not in name}
+    weights = hashlib.blake2b(digest_size=16)
+    for value in backbone.values():
+        weights.update(value.cpu().numpy().tobytes())
+    key = f"features {job.prepared.images_hash} {job.settings.image_size} {weights.hexdigest()}"
+
+    def compute() -> np.ndarray | None:
+        images = len(job.dataset)
+        loader = make_loader(job.dataset, in_order(range(images), job.settings.batch_size), job.settings.workers)
+        with progress_bar(images, "computing features", silent=not job.main) as bar:
+
+            def watched() -> Iterator[Batch]:
+                for batch in loader:
+                    if stop_asked():
+                        return
+                    yield batch
+                    bar.update(len(batch[0]))
+
+            features = pooled_features(job.model, watched(), job.processes.device)
+        return features if len(features) == images else None
+
+    return cached_array(key, compute, job.settings.cache_gb * 1e9)
+
+
+def pooled_features(model: YOLOClassifier, batches: Iterable[Batch], device: torch.device) -> np.ndarray:
+    """What the last layer is given, float32 [N, 1280], for batches as `datasets.make_loader` yields them."""
+    caught: list[np.ndarray] = []
+    hook = model.head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float().cpu().numpy()))
+    try:
+        infer(model, batches, device)
+    finally:
+        hook.remove()
+    return np.concatenate([np.empty((0, model.head.in_features), np.float32), *caught])
