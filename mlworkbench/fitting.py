@@ -106,8 +106,6 @@ def fit(
                 run, chosen, prepared, model, dataset, processes, resuming, checkpoint, on_epoch_end, callbacks or {}
             )
             route = route_class(job)
-            if main and route.recorder.history:
-                _ = run.model  # refused now if the best weights are gone
             if main:
                 _begin(job, route.precision)
             _train(job, route)

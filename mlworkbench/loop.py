@@ -37,6 +37,8 @@ class LoopRoute:
         self.recorder = job.recorder(job.checkpoint["history"] if job.checkpoint else ())
         if job.checkpoint:
             self.trainer.load_state(job.checkpoint)
+        if job.main and self.recorder.history:
+            _ = job.run.model  # refused now if the best weights are gone
 
     @staticmethod
     def check(settings: Settings) -> None:

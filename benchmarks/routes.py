@@ -1,0 +1,95 @@
+"""The routes side by side: `make bench`, or `python benchmarks/routes.py [--quick] [seeds] [probe LABELS MODEL [SPLITS]]`.
+
+`seeds` trains the built-in data by our loop, by Ultralytics' trainer and as plain softmax, at equal epochs and recipe.
+`probe` holds the frozen backbone against full fine-tuning on data and a checkpoint of yours: mAP, and the ratio of times.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+logging.disable(logging.WARNING)
+
+
+def train(table, folder, **settings):
+    """Run, and the seconds that `fit` took."""
+    import mlworkbench as mw
+
+    start = time.perf_counter()
+    run = mw.fit(table, folder, **settings)
+    return run, time.perf_counter() - start
+
+
+def seeds(quick: bool) -> None:
+    import mlworkbench as mw
+    from mlworkbench.demo import make_demo
+
+    # With the routes' modules in memory, the first of them has no import to wait for.
+    from mlworkbench import loop, ultralytics_route  # noqa: F401
+
+    common = {"epochs": 1 if quick else 15, "image_size": 96, "precision": "fp32"}
+    ways = {
+        "loop": {"route": "loop"},
+        "ultralytics": {"route": "ultralytics"},
+        "softmax": {"route": "ultralytics", "loss": "softmax"},
+    }
+    with tempfile.TemporaryDirectory() as place:
+        table = mw.read_labels(make_demo(Path(place) / "data", images=300 if quick else 3000))
+        found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
+        for seed in range(1 if quick else 3):
+            for name, settings in ways.items():
+                run, seconds = train(table, Path(place) / f"{name}{seed}", seed=seed, **common, **settings)
+                test = run.predictions("test")
+                scores = mw.evaluate(test, mw.tune_thresholds(run.predictions("val")))
+                values = (run.best_epoch.val_map, scores["map"], scores["f1_macro"], scores["exact_match"])
+                found[name].append((*values, seconds))
+                print(json.dumps({"way": name, "seed": seed, **{k: round(v, 4) for k, v in zip(
+                    ("val_map", "test_map", "f1_macro", "exact_match", "seconds"), found[name][-1], strict=True)}}),
+                    flush=True)  # fmt: skip
+    maps = {name: np.array(rows)[:, 0] for name, rows in found.items()}
+    if not quick:
+        se = np.sqrt(sum(maps[name].var(ddof=1) / 3 for name in ("loop", "ultralytics")))
+        apart = abs(maps["loop"].mean() - maps["ultralytics"].mean()) / se
+        print(
+            f"loop {maps['loop'].mean():.4f}, ultralytics {maps['ultralytics'].mean():.4f}: {apart:.2f} pooled SE apart"
+        )
+        print(f"softmax {maps['softmax'].mean():.4f}")
+
+
+def probe(labels: str, model: str, splits: str | None, quick: bool) -> None:
+    import mlworkbench as mw
+    from mlworkbench import loop, probe  # noqa: F401
+
+    table = mw.read_labels(labels, None, None, splits)
+    with tempfile.TemporaryDirectory() as place:
+        train(table, Path(place) / "warm", route="probe", model=model)  # decodes the images, which both need
+        for file in Path(mw.cache.platformdirs.user_cache_path("mlworkbench") / "arrays").glob("*.npy"):
+            file.unlink()
+        ways = {"probe": {"route": "probe"}, "fine-tuning": {"route": "loop", "epochs": 2 if quick else 15}}
+        took = {}
+        for name, settings in ways.items():
+            run, took[name] = train(table, Path(place) / name, model=model, **settings)
+            scores = mw.evaluate(run.predictions("test"), mw.Thresholds.default(run.class_names))
+            print(f"{name:<12} {took[name]:7.1f} s  val mAP {run.best_epoch.val_map:.4f}  test mAP {scores['map']:.4f}  "
+                  f"{run.state['precision']['name']}", flush=True)  # fmt: skip
+        print(f"the probe is {took['fine-tuning'] / took['probe']:.1f} times as fast")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("part", nargs="*", help="seeds (default), or probe LABELS MODEL [SPLITS]")
+    args = parser.parse_args()
+    if args.part[:1] == ["probe"]:
+        probe(args.part[1], args.part[2], args.part[3] if len(args.part) > 3 else None, args.quick)
+    else:
+        seeds(args.quick)
+
+
+if __name__ == "__main__":
+    main()
