@@ -42,10 +42,12 @@ lab: setup
 bench: setup
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/routes.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
 	$(BIN)/python benchmarks/train.py --quick
+	$(BIN)/python benchmarks/routes.py --quick
 
 lint: setup
 	$(BIN)/ruff check

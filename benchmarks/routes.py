@@ -1,7 +1,8 @@
-"""The routes side by side: `make bench`, or `python benchmarks/routes.py [--quick] [seeds] [probe LABELS MODEL [SPLITS]]`.
+"""The routes side by side: `make bench`, or `python benchmarks/routes.py [--quick] [probe LABELS MODEL [SPLITS]]`.
 
-`seeds` trains the built-in data by our loop, by Ultralytics' trainer and as plain softmax, at equal epochs and recipe.
-`probe` holds the frozen backbone against full fine-tuning on data and a checkpoint of yours: mAP, and the ratio of times.
+Without a part it trains the built-in data by our loop, by Ultralytics' trainer and as plain softmax, at equal epochs and
+recipe, three seeds each.
+`probe` holds the frozen backbone against full fine-tuning on data and a checkpoint of yours: mAP and seconds.
 """
 
 import argparse
@@ -27,10 +28,10 @@ def train(table, folder, **settings):
 
 def seeds(quick: bool) -> None:
     import mlworkbench as mw
-    from mlworkbench.demo import make_demo
 
     # With the routes' modules in memory, the first of them has no import to wait for.
     from mlworkbench import loop, ultralytics_route  # noqa: F401
+    from mlworkbench.demo import make_demo
 
     common = {"epochs": 1 if quick else 15, "image_size": 96, "precision": "fp32"}
     ways = {
@@ -75,15 +76,15 @@ def probe(labels: str, model: str, splits: str | None, quick: bool) -> None:
         for name, settings in ways.items():
             run, took[name] = train(table, Path(place) / name, model=model, **settings)
             scores = mw.evaluate(run.predictions("test"), mw.Thresholds.default(run.class_names))
-            print(f"{name:<12} {took[name]:7.1f} s  val mAP {run.best_epoch.val_map:.4f}  test mAP {scores['map']:.4f}  "
-                  f"{run.state['precision']['name']}", flush=True)  # fmt: skip
+            print(f"{name:<12} {took[name]:7.1f} s  val mAP {run.best_epoch.val_map:.4f}  "
+                  f"test mAP {scores['map']:.4f}  {run.state['precision']['name']}", flush=True)  # fmt: skip
         print(f"the probe is {took['fine-tuning'] / took['probe']:.1f} times as fast")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("part", nargs="*", help="seeds (default), or probe LABELS MODEL [SPLITS]")
+    parser.add_argument("part", nargs="*", help="probe LABELS MODEL [SPLITS]")
     args = parser.parse_args()
     if args.part[:1] == ["probe"]:
         probe(args.part[1], args.part[2], args.part[3] if len(args.part) > 3 else None, args.quick)

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -231,11 +232,12 @@ def _begin(job: Job, precision: Precision) -> None:
 def _train(job: Job, route: Route) -> None:
     """Train to the end or until asked to stop, then let the best weights say what they see."""
     run, dataset = job.run, job.dataset
+    start, before = time.perf_counter(), run.state.get("seconds", 0.0) if job.resuming else 0.0
     try:
         with _stop_on_signals() as stop_asked:
             finished = route.train(stop_asked)
             if job.main and not finished:
-                run.write_state(status="interrupted")
+                run.write_state(status="interrupted", seconds=round(before + time.perf_counter() - start, 2))
             job.processes.wait_for_everyone()  # whoever was asked to terminate does so after this
         if job.main and finished:
             for name in ("val", "test"):
@@ -244,7 +246,7 @@ def _train(job: Job, route: Route) -> None:
                     dataset.paths[rows], run.class_names, route.logits(rows), dataset.targets[rows].numpy()
                 )
                 run.write_predictions(part, name)
-            run.write_state(status="finished")
+            run.write_state(status="finished", seconds=round(before + time.perf_counter() - start, 2))
     except BaseException as error:
         if job.main and run.status == "running":  # an end that was written already stays what it was
             run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")

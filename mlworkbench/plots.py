@@ -227,6 +227,58 @@ def average_precisions(scores: pd.DataFrame) -> Figure:
 
 
 @rc_context(_STYLE)
+def comparison(table: pd.DataFrame) -> Figure:
+    """Mean average precision with its 95 % interval, and the seconds of training, for each approach."""
+    figure, (left, right) = _figure(9, 0.9 + 0.5 * len(table), columns=2, sharey=True)
+    places = np.arange(len(table))
+    ends = np.abs(table[["low", "high"]].to_numpy().T - table["mAP"].to_numpy())
+    left.errorbar(table["mAP"], places, xerr=ends, fmt="o", color=BLUE, capsize=4)
+    left.set(yticks=places, yticklabels=table.index, xlabel="mAP on the test split, 95 % interval")
+    left.invert_yaxis()
+    bars = right.barh(places, table["seconds to train"], color=GREY, height=0.55)
+    right.bar_label(bars, fmt=" {:,.0f} s")
+    right.set(xlabel="seconds to train")
+    right.margins(x=0.2)
+    return figure
+
+
+def telling_images(
+    rows: pd.DataFrame, images: Sequence[np.ndarray], class_names: Sequence[str], most: int = 10
+) -> Figure:
+    """Images on which approaches differ: each beside the probabilities that they give, its true classes in bold.
+
+    Parameters
+    ----------
+    rows : as `compare.telling_images` gives them
+    images : uint8 [H, W, 3], one for each image path
+    """
+    parts = list(rows.groupby("image_path", sort=False))
+    figure, axes = _figure(
+        10, 2.6 * len(parts), rows=len(parts), columns=2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]}
+    )
+    for (left, right), (path, said), image in zip(axes, parts, images, strict=True):
+        left.imshow(image)
+        left.set_axis_off()
+        left.set_title(plain(path, 28), fontsize=8)
+        y, p = said["y"].iloc[0], np.stack(list(said["p"]))
+        present = np.stack(list(said["present"]))
+        asked = np.flatnonzero((y == 1) | present.any(0))
+        chosen = np.sort(asked[np.argsort(-p[:, asked].max(0))][:most])
+        right.imshow(p[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(p[:, chosen]):
+            mark = " ✓" if present[row, chosen[column]] else ""
+            colour = "white" if value > 0.6 else "black"
+            right.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
+        right.set(xticks=range(len(chosen)), yticks=range(len(said)))
+        right.set_xticklabels([plain(class_names[c], 12) for c in chosen])
+        for label, c in zip(right.get_xticklabels(), chosen, strict=True):
+            label.set_fontweight("bold" if y[c] == 1 else "normal")
+        right.set_yticklabels([f"{row.approach}: {plain(row.says, 60)}" for row in said.itertuples()], fontsize=8)
+        right.grid(False)
+        right.tick_params(length=0)
+    return figure
+
+
 def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
     """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
     curves = Curves(predictions.labels, predictions.probabilities)

@@ -88,7 +88,7 @@ def sample_gallery(paths: np.ndarray, y: np.ndarray, class_names: list[str], roo
     for row in y:
         present = [plots.plain(class_names[c], 16) for c in np.flatnonzero(row == 1)]
         captions.append("\n".join([", ".join(present[i : i + 2]) for i in range(0, len(present), 2)][:3]) or "(none)")
-    return plots.gallery([_thumbnail(path, root) for path in paths], captions, columns)
+    return plots.gallery([thumbnail(path, root) for path in paths], captions, columns)
 
 
 def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
@@ -99,10 +99,10 @@ def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
         f"p {row['probability']:.2f}, threshold {row['threshold']:.2f}"
         for _, row in first.iterrows()
     ]
-    return plots.gallery([_thumbnail(path, root) for path in first.image_path], captions)
+    return plots.gallery([thumbnail(path, root) for path in first.image_path], captions)
 
 
-def _thumbnail(image_path: str, root: Path) -> np.ndarray:
+def thumbnail(image_path: str, root: Path) -> np.ndarray:
     pixels = PIL.Image.fromarray(load_named(image_path, root, THUMBNAIL))
     return np.asarray(pixels.resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
 

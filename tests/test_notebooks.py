@@ -21,6 +21,7 @@ PARAMETERS = {
     },
     "03_tune_thresholds": {"run_dir", "objective"},
     "04_error_analysis": {"run_dir", "split", "top_k"},
+    "06_compare_approaches": {*DATA, "epochs", "image_size", "seed"},
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def outputs(path):
 def test_they_run_and_the_run_folder_is_whole(executed):
     written, folder, said = executed
     assert [path.stem for path in written] == sorted(PARAMETERS)
-    assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 8
+    assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 10
     run = Run(folder)
     assert run.status == "finished" and len(run.history) == 2 and run.state["settings"]["learning_rate"] == 2e-3
     assert run.thresholds().split == "val"
@@ -106,7 +107,7 @@ def test_names_are_text_everywhere(executed):
 @pytest.mark.notebook
 def test_pictures_are_in_the_saved_notebooks_and_training_leaves_one(executed):
     pictures = [sum("image/png" in output.get("data", {}) for output in outputs(path)) for path in executed[0]]
-    assert pictures == [6, 2, 2, 3]  # in 02: one of the training however many epochs, one of the classes
+    assert pictures == [6, 2, 2, 3, 2]  # in 02: one of the training however many epochs, one of the classes
 
 
 @pytest.mark.notebook

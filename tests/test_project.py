@@ -46,19 +46,19 @@ def test_imports_follow_the_drawing(module):
     assert arrows[module] <= imports_of(module), "an arrow that nobody imports"
 
 
-def test_nothing_imports_the_command_line_and_only_model_imports_ultralytics():
+def test_nothing_imports_the_command_line_and_only_three_modules_import_ultralytics():
     users = {
         name
         for name in MODULES
         if re.search(r"^\s*(from|import) ultralytics", (PACKAGE / f"{name}.py").read_text(), re.M)
     }
-    assert users == {"model"}
+    assert users == {"model", "ultralytics_route", "yolo"}
     assert not any("cli" in imports_of(name) for name in MODULES)
 
 
 def test_modules_stay_small():
     lengths = {name: len((PACKAGE / f"{name}.py").read_text().splitlines()) for name in MODULES}
-    assert max(lengths.values()) <= 420 and sum(lengths.values()) <= 5200
+    assert max(lengths.values()) <= 420 and sum(lengths.values()) <= 6600
 
 
 def test_the_environment_file_names_nothing_that_pyproject_does_not():
