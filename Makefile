@@ -41,10 +41,12 @@ lab: setup
 
 bench: setup
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/train.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
+	$(BIN)/python benchmarks/metrics.py --quick
 	$(BIN)/python benchmarks/train.py --quick
 
 lint: setup
