@@ -257,7 +257,8 @@ def shared_threshold(curves: Curves, objective: str = "f1", target: float | None
     target, cuts, steps = _checked(objective, target), [], []
     for c in np.flatnonzero(curves.positives).tolist():
         cuts.append(curves.cuts(c))
-        steps.append(-np.diff(gain := _gain(curves.at(c, cuts[-1]), objective, target), append=gain[-1:]))
+        gain = _gain(curves.at(c, cuts[-1]), objective, target)
+        steps.append(gain - np.append(gain[1:], gain[-1]))
     if not cuts:
         return 0.5
     # A threshold gains the steps of all cuts, whatever their class, from its own place upwards.

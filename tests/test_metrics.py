@@ -171,8 +171,8 @@ def test_an_image_of_unknown_labels_alone_is_scored_nowhere():
 
 
 def test_calibration_error_by_hand():
-    # 30 probabilities in 15 bins of two; equal ones share a bin, however the rows lie.
-    p = np.arange(30) / 30
+    # 30 probabilities, most of them small, in 15 bins of two; equal ones share a bin, however the rows lie.
+    p = (np.arange(30) / 30) ** 3
     truth = (np.arange(30) % 3 == 0).astype(int)
     pairs = np.abs(p.reshape(15, 2).mean(1) - truth.reshape(15, 2).mean(1))
     assert calibration_error(truth[:, None], p[:, None])[0] == pytest.approx(pairs.mean(), abs=1e-12)
@@ -217,6 +217,7 @@ def test_bootstrap_agrees_with_plain_resampling():
 
 def test_one_bootstrap_resample_by_hand():
     predictions, thresholds = random_case(np.random.default_rng(8), n=50, unknown=True), np.full(6, 0.5)
+    predictions.y[:5] = -1
     y, z = predictions.labels, predictions.logits
     decided = decide(predictions.probabilities, thresholds)
     rows = np.repeat(np.arange(50), np.random.default_rng(7).multinomial(50, np.full(50, 1 / 50), size=1)[0])

@@ -260,6 +260,8 @@ def test_json_round_trip_keeps_every_bit():
         assert again.values.dtype == np.float32
         for key in ("class_names", "split", "objective", "target", "values", "positives", "met", "calibration"):
             assert np.array_equal(getattr(again, key), getattr(tuned, key)), key
+        by_hand = tuned.objective == "by hand"
+        assert not by_hand or (tuned.met is None and tuned.target is None and tuned.positives.sum() > 0)
         assert data["confidence"] == (0.9 if tuned.objective == "guarantee" else None)
         assert set(data["classes"]["c0"]) == {"threshold", "scale", "shift", "positives", "met"}
     assert tuned.to_dict()["classes"]["c0"]["scale"] == 1
@@ -281,11 +283,10 @@ def test_refusals():
     with pytest.raises(WorkbenchError, match="for each class by itself"):
         tune_thresholds(predictions, "guarantee", 0.1, one_for_all=True)
     good = tune_thresholds(predictions).to_dict()
-    for damage in ({"threshold": 1.5}, {"threshold": float("nan")}, {"scale": 0}, {"scale": float("nan")}, {"met": []}):
+    for damage in ({"threshold": 1.5}, {"threshold": float("nan")}, {"scale": 0}, {"scale": float("nan")}):
         data = json.loads(json.dumps(good))
         data["classes"]["c3"] |= damage
-        if damage != {"met": []}:
-            with pytest.raises(WorkbenchError, match="not as the workbench writes it"):
-                Thresholds.from_dict(data)
+        with pytest.raises(WorkbenchError, match="not as the workbench writes it"):
+            Thresholds.from_dict(data)
     with pytest.raises(WorkbenchError, match="not as the workbench writes it"):
         Thresholds.from_dict({"split": "val", "objective": "f1", "classes": {"a": {}}})
