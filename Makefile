@@ -41,11 +41,13 @@ lab: setup
 
 bench: setup
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/routes.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
+	$(BIN)/python benchmarks/metrics.py --quick
 	$(BIN)/python benchmarks/train.py --quick
 	$(BIN)/python benchmarks/routes.py --quick
 

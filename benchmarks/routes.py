@@ -1,6 +1,6 @@
 """The routes side by side: `make bench`, or `python benchmarks/routes.py [--quick] [probe LABELS MODEL [SPLITS]]`.
 
-Without a part it trains the built-in data by our loop, by Ultralytics' trainer and as plain softmax, at equal epochs and
+Without a part: the built-in data by our loop, by Ultralytics' trainer and as plain softmax, at equal epochs and
 recipe, three seeds each.
 `probe` holds the frozen backbone against full fine-tuning on data and a checkpoint of yours: mAP and seconds.
 """

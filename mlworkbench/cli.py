@@ -115,7 +115,16 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("tune", _tune, "choose a threshold for each class on the validation split")
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument("--objective", default="f1", choices=("f1",), help="(f1)")
+    sub.add_argument(
+        "--objective", default="f1", choices=("f1", "fbeta", "precision", "recall", "cost", "guarantee"), help="(f1)"
+    )
+    sub.add_argument(
+        "--target", type=float, metavar="X",
+        help="beta; the precision or recall to hold; price of a miss / price of a false alarm; the miss rate to stay "
+        "under",
+    )  # fmt: skip
+    sub.add_argument("--global", action="store_true", dest="one_for_all", help="one threshold for all classes")
+    sub.add_argument("--calibrate", action="store_true", help="Platt scaling of each class's probabilities first")
 
     sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
     sub.add_argument("run", metavar="RUN")
@@ -232,15 +241,27 @@ def _print_epoch(row: dict[str, float]) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
+    from .calibration import calibrate
     from .thresholds import tune_thresholds
     from .workflow import Run
 
     run = Run(args.run)
-    thresholds = tune_thresholds(run.predictions("val"), args.objective)
+    predictions = run.predictions("val", raw=True)
+    if args.calibrate:
+        predictions = calibrate(predictions)
+    thresholds = tune_thresholds(predictions, args.objective, args.target, args.one_for_all)
     file = run.save_thresholds(thresholds)
-    for name, row in thresholds.to_dict()["classes"].items():
-        met = "" if row["met"] else "  no positive to tune on"
-        print(f"{printable(name):<24} {row['threshold']:.4f}  ({row['positives']} positives){met}")
+    print(f"{'class':<24} {'threshold':>10} {'positives':>10}  met")
+    rows = thresholds.to_dict()["classes"]
+    for name, row in rows.items():
+        met = "yes" if row["met"] else "no"
+        print(f"{printable(name):<24} {row['threshold']:>10.4f} {row['positives']:>10,}  {met}")
+    missed = [printable(name) for name, row in rows.items() if not row["met"]]
+    if missed:
+        wanted = args.objective if args.target is None else f"{args.objective} {args.target:g}"
+        nothing = {"precision": "nothing is", "recall": "everything is", "guarantee": "everything is"}
+        instead = f"{nothing[args.objective]} called present" if args.objective in nothing else "no positive to tune on"
+        print(f"{wanted} cannot be met for {len(missed)} of {len(rows)} classes ({instead}): {', '.join(missed)}")
     print(f"saved to {file}")
 
 
@@ -260,8 +281,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     low, high = scores["intervals"]["map"]["low"], scores["intervals"]["map"]["high"]
     undefined = f", {scores['undefined']} classes undefined" if scores["undefined"] else ""
     print(f"{args.split} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
+    low, high = scores["intervals"]["f1_macro"]["low"], scores["intervals"]["f1_macro"]["high"]
     print(
-        f"F1 macro {shown(scores['f1_macro'])}, micro {shown(scores['f1_micro'])}, "
+        f"F1 macro {shown(scores['f1_macro'])} ({shown(low)} to {shown(high)}), micro {shown(scores['f1_micro'])}, "
         f"samples {shown(scores['f1_samples'])}; whole set right {shown(scores['exact_match'])}"
     )
 

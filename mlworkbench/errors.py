@@ -13,9 +13,11 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
     Returns
     -------
     Columns `image_path, split, class, kind` ("false positive" or "false negative"), `label, probability, threshold,
-    margin`. The margin is |p - threshold| as a share of the room on that side, so that 1 is the most confident
-    mistake for every class, whatever its threshold.
+    margin, tuned_on`. The margin is |p - threshold| as a share of the room on that side, so that 1 is the most
+    confident mistake for every class, whatever its threshold. `tuned_on` says that the thresholds were tuned on these
+    images.
     """
+    predictions = thresholds.calibrated(predictions)
     y, p = predictions.labels, predictions.probabilities
     limits = thresholds.aligned(predictions.class_names)
     present = thresholds.decide(predictions)
@@ -32,6 +34,7 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
             "probability": value,
             "threshold": limit,
             "margin": np.abs(value - limit) / room,
+            "tuned_on": thresholds.tuned_on(predictions),
         }
     )
     return frame.sort_values("margin", ascending=False, kind="stable", ignore_index=True)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .labels import SPLITS
+from .metrics import calibration_error, reliability
 from .predictions import Predictions
 from .thresholds import Curves, Thresholds
 
@@ -281,6 +283,7 @@ def telling_images(
 
 def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
     """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
+    predictions = thresholds.calibrated(predictions)
     curves = Curves(predictions.labels, predictions.probabilities)
     values, names = thresholds.aligned(predictions.class_names), predictions.class_names
     half = [float(curves.at(c, 0.5)["f1"]) for c in range(len(names))]
@@ -290,7 +293,7 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     left.hlines(place, half, own, color=GREY, lw=1.5)
     left.plot(half, place, "o", mfc="white", color=ORANGE, label="at 0.5")
     left.plot(own, place, "o", color=BLUE, label="at its own threshold")
-    left.set(title=f"F1 on the split {predictions.split!r}", xlim=(0, 1.02))
+    left.set(title=f"F1 on the split {predictions.split!r}{thresholds.note(predictions)}", xlim=(0, 1.02))
     left.set_yticks(place, [plain(name) for name in names])
     left.invert_yaxis()
     figure.legend(loc="outside lower left", ncols=2)
@@ -303,6 +306,7 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
 @rc_context(_STYLE)
 def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int = 12) -> Figure:
     """Precision-recall curves of the first classes, each with its operating point."""
+    predictions = thresholds.calibrated(predictions)
     curves = Curves(predictions.labels, predictions.probabilities)
     values, names = thresholds.aligned(predictions.class_names), predictions.class_names
     shown = [c for c in range(len(names)) if curves.positives[c] > 0][:most]
@@ -314,7 +318,7 @@ def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int
     for ax, c in zip(axes.flat, shown, strict=False):
         _precision_recall(ax, curves, c, float(values[c]))
         ax.set_title(plain(names[c], 24))
-    figure.supxlabel("recall", fontsize=10)
+    figure.supxlabel(f"recall{thresholds.note(predictions)}", fontsize=10)
     figure.supylabel("precision", fontsize=10)
     return figure
 
@@ -325,6 +329,36 @@ def _precision_recall(ax: Axes, curves: Curves, c: int, threshold: float) -> Non
     ax.plot(point["recall"], point["precision"], "o", color=ORANGE, ms=7)
     ax.annotate(f"F1 {point['f1']:.2f} at {threshold:.2f}", (0.04, 0.06), xycoords="axes fraction", fontsize=8.5)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+
+
+@rc_context(_STYLE)
+def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
+    """How often a class is there when its probability says so, before and after the thresholds' calibration.
+
+    Left all classes together (see `metrics.reliability`), right the calibration error of each class.
+    """
+    after = thresholds.calibrated(predictions)
+    y, names, place = after.labels, after.class_names, np.arange(len(after.class_names))
+    figure, (left, right) = _figure(10, max(3.6, _class_height(len(names))), 1, 2)
+    left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    errors = []
+    for its, mark, colour, label in (
+        (replace(after, calibration=None), "s--", ORANGE, "before"),
+        (after, "o-", BLUE, "after"),
+    ):
+        p = its.probabilities
+        predicted, present, _ = reliability(y[y >= 0], p[y >= 0])
+        left.plot(predicted, present, mark, color=colour, ms=4, mfc="white" if colour == ORANGE else None, label=label)
+        errors.append(calibration_error(y, p))
+        right.plot(errors[-1], place, mark[0], color=colour, mfc="white" if colour == ORANGE else None)
+    right.hlines(place, *errors, color=GREY, lw=1, zorder=0)
+    title = f"Reliability on the split {after.split!r}{thresholds.note(after)}"
+    left.set(title=title, xlabel="mean probability", ylabel="share present", xlim=(0, 1), ylim=(0, 1))
+    right.set_yticks(place, [plain(name) for name in names])
+    right.invert_yaxis()
+    right.set(title="Calibration error", xlim=(0, None))
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
 
 
 @rc_context(_STYLE)
@@ -340,6 +374,7 @@ def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-    ax.set(title="Missed (left) and falsely found (right)", xlabel="images")
+    note = " (tuned on these)" if errors.tuned_on.any() else ""
+    ax.set(title=f"Missed (left) and falsely found (right){note}", xlabel="images")
     figure.legend(loc="outside lower left", ncols=2)
     return figure

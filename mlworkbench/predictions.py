@@ -44,6 +44,8 @@ class Predictions:
     logits : float32 [N, C]
     y : int8 [N, C] of 1, 0, -1, or None where no labels are known
     split : "train", "val", "test", or "" for images of no split
+    calibration : float64 [2, C], scale (above 0) and shift of each class's logit (see `calibration`), or None. The
+        logits stay as the network gave them, and only `probabilities` applies it: it cannot be applied twice.
     """
 
     paths: np.ndarray
@@ -51,6 +53,7 @@ class Predictions:
     logits: np.ndarray
     y: np.ndarray | None = None
     split: str = ""
+    calibration: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.paths), len(self.class_names))
@@ -63,8 +66,11 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """float32 [N, C] in 0..1."""
-        return probabilities(self.logits)
+        """float32 [N, C] in 0..1, calibrated where there is a calibration."""
+        if self.calibration is None:
+            return probabilities(self.logits)
+        scale, shift = self.calibration
+        return probabilities(scale * self.logits + shift)
 
     @property
     def labels(self) -> np.ndarray:
@@ -89,10 +95,11 @@ class Predictions:
             raise WorkbenchError(f"class {odd[0]!r} stands only on one side; expected the same classes on both")
         order = [self.class_names.index(name) for name in class_names]
         y = None if self.y is None else self.y[:, order]
-        return Predictions(self.paths, list(class_names), self.logits[:, order], y, self.split)
+        calibration = None if self.calibration is None else self.calibration[:, order]
+        return Predictions(self.paths, list(class_names), self.logits[:, order], y, self.split, calibration)
 
     def to_frame(self) -> pd.DataFrame:
-        """`image_path`, `logit_CLASS` for every class, and `label_CLASS` where labels are known."""
+        """`image_path`, `logit_CLASS` (uncalibrated) for every class, and `label_CLASS` where labels are known."""
         columns: dict[str, np.ndarray] = {"image_path": self.paths}
         columns |= {f"logit_{name}": self.logits[:, i] for i, name in enumerate(self.class_names)}
         if self.y is not None:

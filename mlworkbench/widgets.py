@@ -99,7 +99,10 @@ def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
         f"p {row['probability']:.2f}, threshold {row['threshold']:.2f}"
         for _, row in first.iterrows()
     ]
-    return plots.gallery([thumbnail(path, root) for path in first.image_path], captions)
+    figure = plots.gallery([thumbnail(path, root) for path in first.image_path], captions)
+    if first.tuned_on.any():
+        figure.suptitle("tuned on these", fontsize=9)
+    return figure
 
 
 def thumbnail(image_path: str, root: Path) -> np.ndarray:
@@ -160,7 +163,8 @@ class ThresholdTuner(w.VBox):
     """
 
     def __init__(self, predictions: Predictions, thresholds: Thresholds, save: Callable[[Thresholds], object]):
-        self._predictions, self._save = predictions, save
+        self._predictions = predictions = thresholds.calibrated(predictions)
+        self._save = save
         self._names = predictions.class_names
         self._curves = Curves(predictions.labels, predictions.probabilities)
         self._best = tune_thresholds(predictions)

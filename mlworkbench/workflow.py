@@ -76,24 +76,29 @@ class Run:
         model.exclusive = self.state["settings"]["loss"] == "softmax"
         return load_weights(model, self.folder / folder_of.BEST).eval()
 
-    def predictions(self, split: str) -> Predictions:
-        """What the best weights say of a split, computed once and kept in the run folder."""
+    def predictions(self, split: str, raw: bool = False) -> Predictions:
+        """What the best weights say of a split, computed once and kept in the run folder.
+
+        Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
+        """
         file = self.folder / folder_of.predictions_file(split)
         if not file.exists():
             if split not in SPLITS:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
             table = self._table(split)
             with folder_of.writing(self.folder):  # not while its weights are still changing
-                self.write_predictions(replace(self.predict(table.paths, table.root), y=table.y), split)
-        return Predictions.from_frame(pd.read_parquet(file), split)
+                self.write_predictions(replace(self.predict(table.paths, table.root, raw=True), y=table.y), split)
+        found = Predictions.from_frame(pd.read_parquet(file), split)
+        return found if raw else self.thresholds().calibrated(found)
 
-    def predict(self, paths: Iterable[str], root: Path) -> Predictions:
-        """What the best weights say of any images; one that cannot be read raises ImageFault."""
+    def predict(self, paths: Iterable[str], root: Path, raw: bool = False) -> Predictions:
+        """What the best weights say of any images, likewise; one that cannot be read raises ImageFault."""
         settings = self.state["settings"]
         dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
         loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
         logits = infer(self.model, loader, choose_device())
-        return Predictions(dataset.paths, self.class_names, logits)
+        found = Predictions(dataset.paths, self.class_names, logits)
+        return found if raw else self.thresholds().calibrated(found)
 
     def thresholds(self) -> Thresholds:
         """The saved thresholds, else 0.5 for every class."""
@@ -107,7 +112,7 @@ class Run:
         """Write `thresholds.json`; every later decision of this run uses it."""
         file = self.folder / folder_of.THRESHOLDS
         with folder_of.writing(self.folder):
-            folder_of.write_json(file, thresholds.to_dict())
+            folder_of.write_json(file, replace(thresholds, run=self.folder.resolve().name).to_dict())
         return file
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
@@ -160,7 +165,7 @@ def evaluate(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]
     WorkbenchError : the thresholds were tuned on (some of) these images
     """
     thresholds.refuse_tuned_images(predictions)
-    return score(predictions, thresholds.aligned(predictions.class_names))
+    return score(thresholds.calibrated(predictions), thresholds.aligned(predictions.class_names))
 
 
 def predict(run: Run, source: str | Path) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

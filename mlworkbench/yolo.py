@@ -88,10 +88,11 @@ class MultiLabelPredictor(ClassificationPredictor):
         results = super().postprocess(preds, img, orig_imgs)
         names = list(self.model.names.values())
         p = np.stack([result.probs.data.float().cpu().numpy() for result in results])
-        said = Predictions(np.array([r.path for r in results], object), names, logit(p))
+        said = self.thresholds.calibrated(Predictions(np.array([r.path for r in results], object), names, logit(p)))
         wrapped: list[Results] = []
-        for result, present in zip(results, self.thresholds.decide(said), strict=True):
-            whole = MultiLabelResults(result.orig_img, result.path, result.names, probs=result.probs.data)
+        for result, p_of, present in zip(results, said.probabilities, self.thresholds.decide(said), strict=True):
+            probs = torch.from_numpy(p_of).to(result.probs.data.device)
+            whole = MultiLabelResults(result.orig_img, result.path, result.names, probs=probs)
             whole.present = [name for name, there in zip(names, present, strict=True) if there]
             wrapped.append(whole)
         return wrapped

@@ -3,10 +3,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
 
+from mlworkbench import Predictions, Run
 from mlworkbench.cli import main
+from mlworkbench.run import FORMAT_VERSION, write_json
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +143,7 @@ def test_the_package_imports_without_the_heavy_ones():
 
 def test_the_numpy_half_never_imports_torch():
     half = "labels images duplicates splits prepare importers run demo notebooks "
-    half += "predictions metrics thresholds errors plots widgets"
+    half += "predictions calibration metrics thresholds errors plots widgets"
     loaded = python(f"import sys\nfrom mlworkbench import {', '.join(half.split())}\nprint(*sys.modules)").split()
     assert not {"torch", "ultralytics"} & set(loaded)
 
@@ -152,3 +155,67 @@ def test_python_dash_m_is_the_same_program():
     assert all(
         name in text for name in ("demo-data", "check", "train", "tune", "evaluate", "predict", "errors", "notebooks")
     )
+
+
+@pytest.fixture
+def scored_run(tmp_path):
+    """A run folder with predictions and no network: three classes, one of them without a positive in validation."""
+    rng, folder = np.random.default_rng(0), tmp_path / "scored"
+    write_json(folder / "run.json", {"format_version": FORMAT_VERSION, "class_names": ["a", "$b", "none"]})
+    rows = ["image_path,split\n"]
+    for split in ("val", "test"):
+        y = (rng.random((120, 3)) < [0.4, 0.1, 0 if split == "val" else 0.1]).astype(np.int8)
+        logits = (4 * rng.normal(2 * y - 1, 1)).astype(np.float32)
+        paths = np.array([f"{split}{i}.png" for i in range(120)], object)
+        rows += [f"{path},{split}\n" for path in paths]
+        (folder / "predictions").mkdir(exist_ok=True)
+        Predictions(paths, ["a", "$b", "none"], logits, y).to_frame().to_parquet(
+            folder / f"predictions/{split}.parquet"
+        )
+    (folder / "splits.csv").write_text("".join(rows))
+    return folder
+
+
+def test_tune_with_every_objective(scored_run, capsys):
+    for objective, target, missed in (
+        ("f1", None, "f1 cannot be met for 1 of 3 classes (no positive to tune on): none"),
+        ("fbeta", "2", "fbeta 2 cannot be met for 1 of 3 classes (no positive"),
+        ("cost", "5", "cost 5 cannot be met for 1 of 3"),
+        ("precision", "0.8", "precision 0.8 cannot be met for 1 of 3 classes (nothing is called present): none"),
+        ("recall", "0.9", "recall 0.9 cannot be met for 1 of 3 classes (everything is called present): none"),
+        ("guarantee", "0.1", "guarantee 0.1 cannot be met for 2 of 3 classes (everything is called present): $b, none"),
+    ):
+        assert main(["tune", str(scored_run), "--objective", objective, *(["--target", target] if target else [])]) == 0
+        assert missed in capsys.readouterr().out
+        saved = json.loads((scored_run / "thresholds.json").read_text())
+        assert (saved["objective"], saved["split"], saved["run"]) == (objective, "val", "scored")
+        assert saved["target"] == (None if target is None else float(target)) and not saved["classes"]["none"]["met"]
+    assert main(["tune", str(scored_run), "--global"]) == 0
+    saved = json.loads((scored_run / "thresholds.json").read_text())
+    assert len({row["threshold"] for row in saved["classes"].values()}) == 1
+    assert "needs as target the recall to hold" in refused(capsys, "tune", scored_run, "--objective", "recall")
+    assert "takes no target" in refused(capsys, "tune", scored_run, "--target", "0.5")
+
+
+def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
+    assert main(["tune", str(scored_run)]) == 0 and main(["evaluate", str(scored_run)]) == 0
+    plain = json.loads((scored_run / "metrics/test.json").read_text())
+    raw = Run(scored_run).predictions("test").probabilities
+    assert main(["tune", str(scored_run), "--calibrate"]) == 0 and main(["evaluate", str(scored_run)]) == 0
+    found = json.loads((scored_run / "metrics/test.json").read_text())
+    assert found["calibration_error"] < plain["calibration_error"] and found["map"] == plain["map"]
+    run = Run(scored_run)
+    scale = run.thresholds().calibration[0]
+    assert scale[0] < 0.8 and scale[2] == 1 and run.thresholds().tuned_on(run.predictions("val"))
+    assert (run.predictions("test").probabilities[:, 0] != raw[:, 0]).any()
+    assert (run.predictions("test", raw=True).probabilities == raw).all()
+    assert f"F1 macro {found['f1_macro']:.4f} ({found['intervals']['f1_macro']['low']:.4f}" in capsys.readouterr().out
+    assert main(["errors", str(scored_run), "--split", "test", "--out", str(scored_run / "e.csv")]) == 0
+    row = next(csv.DictReader((scored_run / "e.csv").open()))
+    place = list(run.predictions("test").paths).index(row["image_path"])
+    column = run.class_names.index(row["class"].removeprefix("'"))
+    assert float(row["probability"]) == pytest.approx(run.predictions("test").probabilities[place, column], abs=1e-6)
+    (scored_run / "thresholds.json").write_text("{")
+    assert "no readable JSON" in refused(capsys, "evaluate", scored_run)
+    assert main(["tune", str(scored_run)]) == 0  # a damaged file does not stand in its own way
+    assert Run(scored_run).thresholds().calibration is None

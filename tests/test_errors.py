@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 
-from mlworkbench import Predictions, Thresholds
+from mlworkbench import Predictions, Thresholds, tune_thresholds
 from mlworkbench.errors import disagreements, suspects
 
 
@@ -21,6 +23,25 @@ def test_disagreements_ranked_by_margin():
         ("b", "x", "false negative"),
     ]
     np.testing.assert_allclose(found.margin, [0.98, 0.8, 0.76, 0.6, 0.2], atol=1e-6)
+
+
+def test_mistakes_on_the_tuned_images_say_so():
+    thresholds = tune_thresholds(example())
+    assert disagreements(example(), thresholds).tuned_on.all()
+    other = replace(example(), split="test", paths=np.array(["d", "e", "f"], object))
+    assert len(disagreements(other, thresholds)) and not disagreements(other, thresholds).tuned_on.any()
+
+
+def test_mistakes_are_those_of_the_calibrated_probabilities():
+    calibration = np.array([[2.0, 1.0], [-1.0, 3.0]])
+    calibrated = Thresholds(["x", "y"], np.array([0.5, 0.9], np.float32), calibration=calibration)
+    found = disagreements(example(), calibrated).set_index(["image_path", "class"])
+    assert (
+        len(found)
+        == calibrated.decide(example())[example().y == 0].sum()
+        + (~calibrated.decide(example())[example().y == 1]).sum()
+    )
+    assert found.probability["b", "y"] == replace(example(), calibration=calibration).probabilities[1, 1]
 
 
 def test_margins_compare_classes_with_different_thresholds():

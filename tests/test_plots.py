@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ from PIL import Image
 from test_metrics import random_case
 
 from mlworkbench import Thresholds, metrics, plots, tune_thresholds
+from mlworkbench.calibration import calibrate
 from mlworkbench.errors import disagreements
 
 HOSTILE = ["$x^$", "<b>bold</b>", r"\frac{", "=1+1", "$", "a" * 300]
@@ -32,11 +34,29 @@ def hostile_case():
         lambda p: plots.average_precisions(metrics.class_table(metrics.score(p, np.full(6, 0.5), resamples=2))),
         lambda p: plots.tuned_against_half(p, tune_thresholds(p)),
         lambda p: plots.precision_recall(p, tune_thresholds(p)),
+        lambda p: plots.calibration(p, tune_thresholds(calibrate(p))),
         lambda p: plots.error_counts(disagreements(p, Thresholds.default(p.class_names)), p.class_names),
     ],
 )
 def test_names_stay_text(draw):
     drawn(draw(hostile_case()))  # a `$` taken for mathematics would raise
+
+
+def test_titles_say_where_scores_flatter_themselves():
+    tuned, new = tune_thresholds(hostile_case()), hostile_case()
+    new = replace(new, split="test", paths=new.paths + "x")
+    for draw in (plots.tuned_against_half, plots.calibration):
+        titles = [draw(predictions, tuned).axes[0].get_title(loc="left") for predictions in (hostile_case(), new)]
+        assert ["tuned on these" in title for title in titles] == [True, False]
+
+
+def test_reliability_before_and_after_by_hand():
+    predictions = hostile_case()
+    lines = plots.calibration(predictions, tune_thresholds(calibrate(predictions))).axes[0].lines
+    p = predictions.probabilities.ravel()
+    predicted, present, _ = metrics.reliability(predictions.y.ravel(), p)
+    assert lines[1].get_label() == "before" and np.allclose(lines[1].get_xydata(), np.c_[predicted, present])
+    assert lines[2].get_label() == "after" and not np.allclose(lines[2].get_xdata(), predicted)
 
 
 def test_plain_escapes_and_shortens():

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,3 +61,11 @@ def test_shapes_are_checked_and_missing_labels_named():
         Predictions(np.array(["a"], object), ["x", "y"], np.zeros((1, 1), np.float32))
     with pytest.raises(WorkbenchError, match="no labels"):
         _ = Predictions(np.array(["a"], object), ["x"], np.zeros((1, 1), np.float32)).labels
+
+
+def test_calibration_bends_the_probabilities_and_nothing_else():
+    bent = replace(example(), calibration=np.array([[2.0, 0.5], [-1.0, 0.0]]))
+    expected = probabilities(np.array([[1.0, 1.0], [5.0, 2.0]]))
+    assert (bent.probabilities == expected).all() and (bent.logits == example().logits).all()
+    assert (bent.reorder(["y", "x"]).probabilities == expected[:, ::-1]).all()
+    assert (Predictions.from_frame(bent.to_frame()).probabilities == example().probabilities).all()  # raw in the file
