@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME.yaml|NAME.pt",
         help="architecture with random weights, or a checkpoint (yolov8n-cls.yaml)",
     )  # fmt: skip
-    sub.add_argument("--route", choices=ROUTES, help="how to train (loop)")
+    sub.add_argument(
+        "--route", choices=ROUTES, help="our loop, Ultralytics' trainer, or a head on a frozen backbone (loop)"
+    )
     sub.add_argument("--epochs", type=int, metavar="N", help="(15)")
     sub.add_argument("--batch", type=int, dest="batch_size", metavar="N", help="images a step (32)")
     sub.add_argument("--imgsz", type=int, dest="image_size", metavar="N", help="side in pixels (224)")
@@ -100,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--precision", choices=PRECISIONS, help="(auto: the fastest, as measured)")
     sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
     sub.add_argument("--workers", type=int, metavar="N", help="decoding processes where the cache is too small (2)")
-    sub.add_argument("--loss", choices=LOSSES, help="binary cross entropy, or asymmetric loss (bce)")
+    sub.add_argument(
+        "--loss", choices=LOSSES, help="binary cross entropy, asymmetric, or (route ultralytics) softmax as it is (bce)"
+    )
     sub.add_argument(
         "--compile", action="store_true", default=None, help="torch.compile: a minute, then perhaps faster"
     )

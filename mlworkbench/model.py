@@ -136,19 +136,22 @@ def load_weights(model: YOLOClassifier, file: Path) -> YOLOClassifier:
         raise WorkbenchError(f"{file} does not exist; did the training end before its first epoch?") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise WorkbenchError(f"{file} is no readable safetensors file: {error}") from None
-    _refuse_not_finite(state, file)
-    try:
-        model.net.load_state_dict(state)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise WorkbenchError(f"{file} does not fit the architecture in run.json: {detail}") from None
+    load_state(model.net, state, file)
     return model
 
 
-def _refuse_not_finite(state: Mapping[str, torch.Tensor], file: Path) -> None:
+def load_state(net: nn.Module, state: Mapping[str, torch.Tensor], file: Path, but: str | None = None) -> None:
+    """Put these weights of `file`, as float32, into a network that they must fit exactly; layers called `but…` stay."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WorkbenchError(f"{file}: the weights {name} hold NaN or infinite values")
+    own = {name: tensor for name, tensor in net.state_dict().items() if but and name.startswith(but)}
+    kept = {name: tensor for name, tensor in state.items() if name not in own}
+    try:
+        net.load_state_dict({**kept, **own})
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WorkbenchError(f"{file} does not fit its architecture: {detail}") from None
 
 
 @contextmanager
@@ -252,18 +255,6 @@ def read_pt(file: Path) -> dict[str, Any]:
 def _from_checkpoint(file: Path, classes: int) -> nn.Module:
     """A new network with every weight of the checkpoint but the last layer's."""
     old = read_pt(file)["model"]
-    state = {name: tensor.float() for name, tensor in old.state_dict().items()}
-    _refuse_not_finite(state, file)
     net = _from_mapping(old.yaml, classes, file)
-    last = f"model.{len(net.model) - 1}.linear."  # type: ignore[arg-type]
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
-    try:
-        missing, unexpected = net.load_state_dict(kept, strict=False)
-    except RuntimeError as error:
-        raise WorkbenchError(
-            f"{file} does not fit its own architecture: {str(error).splitlines()[1].strip()}"
-        ) from None
-    odd = [*(name for name in missing if not name.startswith(last)), *unexpected]
-    if odd:
-        raise WorkbenchError(f"{file} does not fit its own architecture: {odd[0]} is missing or left over")
+    load_state(net, old.state_dict(), file, but=f"model.{len(net.model) - 1}.linear.")  # type: ignore[arg-type]
     return net

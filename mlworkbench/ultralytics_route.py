@@ -52,7 +52,10 @@ TRIED = ("8.4.0", "8.5.0")  # from, and below
 OFF = {"scale": 0.0, "fliplr": 0.0, "flipud": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
 AUGMENTATIONS = {**OFF, "auto_augment": None}
 FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
-         "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False}  # fmt: skip
+         "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False,
+         "resume": False}  # fmt: skip
+TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_ok", "epochs", "batch", "imgsz",
+         "patience", "seed", "amp", "workers", "device", "lr0", "split")  # fmt: skip
 
 
 class UltralyticsRoute:
@@ -74,6 +77,8 @@ class UltralyticsRoute:
             if getattr(settings, name) != getattr(usual, name):
                 raise WorkbenchError(f"{name} is the loop's; the route 'ultralytics' has its own way")
         for name, value in settings.ultralytics.items():
+            if name in TAKEN:
+                raise WorkbenchError(f"{name} is no argument for Ultralytics here: it follows from the settings")
             if value != FIXED.get(name, value):
                 raise WorkbenchError(f"{name}={value!r}: with several labels an image only {FIXED[name]!r} is possible")
         try:
@@ -127,8 +132,7 @@ class UltralyticsRoute:
         if results.exists():
             lines = results.read_text().splitlines(keepends=True)
             folder_of.write_whole(results, "".join(lines[: 1 + len(history)]).encode())
-        network = checkpoint.get("ema") or checkpoint["model"]
-        self.job.model.net.load_state_dict(network.float().state_dict())
+        models.load_state(self.job.model.net, checkpoint["model"].state_dict(), run.folder / folder_of.ULTRALYTICS_LAST)
         if self.recorder.keep(models.save_weights(self.job.model)):
             last = (run.folder / folder_of.ULTRALYTICS_LAST).read_bytes()
             folder_of.write_whole(run.folder / folder_of.ULTRALYTICS_BEST, last)
@@ -175,8 +179,6 @@ class MultiLabelTrainer(ClassificationTrainer):
         super().__init__(overrides=arguments, _callbacks=_with_all_events(self.job.callbacks))
         if earlier:  # which it removes
             folder_of.write_whole(results, earlier)
-        if self.world_size > 1:
-            raise WorkbenchError("several devices are for the loop: torchrun … -m -- mlworkbench train")
         self.model, self.resume = self.job.model.net, self.job.checkpoint is not None
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout) and self.args.dropout:
@@ -215,10 +217,7 @@ class MultiLabelTrainer(ClassificationTrainer):
                 self.uniforms = (self.epoch, sample_uniforms(samples, self.epoch + 1, seed))
             flip, crop = self.job.settings.flip, self.job.settings.crop
             batch["img"] = augment(batch["img"], self.uniforms[1][self.rows], flip, crop)
-        if self.job.settings.loss == "softmax":  # their cross entropy takes shares: an image's classes have equal ones
-            present = (batch["cls"] == 1).float()
-            batch["cls"] = present / present.sum(1, keepdim=True).clamp(min=1)
-        return batch
+        return _targets(batch, self.job.settings)
 
     def optimizer_step(self) -> None:
         if not torch.isfinite(self.loss):
@@ -284,6 +283,14 @@ def _with_all_events(callbacks: Mapping[str, Sequence[Callable]]) -> dict[str, l
             raise WorkbenchError(f"no event {event!r} in Ultralytics' trainer; expected one of {', '.join(events)}")
         events[event] = events[event] + [f for f in functions if f not in events[event]]
     return events
+
+
+def _targets(batch: dict[str, torch.Tensor], settings: Settings) -> dict[str, torch.Tensor]:
+    """For their cross entropy, which takes shares of one: an image's classes have equal ones."""
+    if settings.loss == "softmax":
+        present = (batch["cls"] == 1).float()
+        batch["cls"] = present / present.sum(1, keepdim=True).clamp(min=1)
+    return batch
 
 
 class _Criterion:
@@ -363,10 +370,7 @@ class MultiLabelValidator(ClassificationValidator):
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         batch = super().preprocess(batch)
         batch["img"] = batch["img"] / 255
-        if self.job.settings.loss == "softmax":
-            present = (batch["cls"] == 1).float()
-            batch["cls"] = present / present.sum(1, keepdim=True).clamp(min=1)
-        return batch
+        return _targets(batch, self.job.settings)
 
     def postprocess(self, preds: Any) -> torch.Tensor:
         logits = (preds[1] if isinstance(preds, (list, tuple)) else preds).float()

