@@ -66,6 +66,9 @@ class UltralyticsRoute:
         epochs = 0 if job.checkpoint is None else job.checkpoint["epoch"] + 1
         history = pd.read_csv(job.run.folder / folder_of.HISTORY)[:epochs].to_dict("records") if epochs else ()
         self.recorder, self.arguments = job.recorder(history), _arguments(job)
+        if job.checkpoint:
+            state = job.checkpoint["model"].state_dict()
+            models.load_state(job.model.net, state, job.run.folder / folder_of.ULTRALYTICS_LAST)
         self.precision = Precision({False: "fp32", True: "fp16"}.get(self.arguments["amp"], "bf16"), False)
 
     @staticmethod
@@ -107,7 +110,7 @@ class UltralyticsRoute:
                 "%s has nc=%s; set to the %s classes of the labels file", settings.model, nc, len(job.model.class_names)
             )
         if job.checkpoint:
-            self._mend(job.checkpoint)
+            self._mend()
         done = len(self.recorder.history)
         if done >= settings.epochs or self.recorder.spent(settings.patience):
             return True
@@ -125,14 +128,13 @@ class UltralyticsRoute:
             LOGGER.setLevel(level)
         return True
 
-    def _mend(self, checkpoint: Mapping[str, Any]) -> None:
+    def _mend(self) -> None:
         """Finish what a killed process may have left undone after its last checkpoint."""
         run, history = self.job.run, self.recorder.history
         results = run.folder / "results.csv"
         if results.exists():
             lines = results.read_text().splitlines(keepends=True)
             folder_of.write_whole(results, "".join(lines[: 1 + len(history)]).encode())
-        models.load_state(self.job.model.net, checkpoint["model"].state_dict(), run.folder / folder_of.ULTRALYTICS_LAST)
         if self.recorder.keep(models.save_weights(self.job.model)):
             last = (run.folder / folder_of.ULTRALYTICS_LAST).read_bytes()
             folder_of.write_whole(run.folder / folder_of.ULTRALYTICS_BEST, last)

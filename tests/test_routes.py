@@ -397,7 +397,8 @@ def test_hostile_and_foreign_files_are_refused_wherever_one_is_read(table, their
         run.write_state(status="interrupted")
         with pytest.raises(WorkbenchError, match=match) as caught:
             fit(table, tmp_path / "copy", resume=True)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and Run(tmp_path / "copy").status == "interrupted"
+        assert (tmp_path / "copy" / "predictions").exists()  # refused before anything was touched
     mw.MultiLabelYOLO(tmp_path / "other.pt")  # a renamed copy is welcome
 
 
