@@ -140,7 +140,7 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
     and the two ranking scores of an image's labels (LRAP and coverage error) take the probabilities. Undefined scores
     are NaN. A mean is taken over the classes (`macro`, `weighted` by support, and those without a suffix) or over the
     images (`samples`, exact match, LRAP, coverage error) for which it is defined; `left_out` counts the others.
-    `intervals` holds standard errors and 95 % percentile intervals, see `bootstrap`.
+    `intervals` holds standard errors and 95 % percentile intervals, see `bootstrap`; with no `resamples` it is empty.
     """
     y, p, z = predictions.labels, predictions.probabilities, predictions.logits
     decisions = decide(p, thresholds)
@@ -157,7 +157,7 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
         **{f"{name}_samples": images[name] for name in ("precision", "recall", "f1")},
         "exact_match": images["exact_match"],
     }
-    samples = bootstrap(predictions, decisions, resamples, seed)
+    samples = bootstrap(predictions, decisions, resamples, seed) if resamples else {}
     return {
         **{name: float(mean_defined(values)) for name, values in means.items()},
         **{f"{name}_micro": float(v) for name, v in ratios(tp.sum(), fp.sum(), fn.sum()).items()},
@@ -179,7 +179,7 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
             **{name: interval(values) for name, values in samples.items() if values.ndim == 1},
             "classes": {
                 name: {key: interval(samples[key][:, c]) for key in ("ap", "f1")}
-                for c, name in enumerate(predictions.class_names)
+                for c, name in enumerate(predictions.class_names if samples else ())
             },
         },
     }

@@ -20,7 +20,7 @@ from PIL import Image
 from test_model import Hostile, ultralytics_checkpoint
 
 import mlworkbench as mw
-from mlworkbench import Run, WorkbenchError, fit, read_labels, ultralytics_route
+from mlworkbench import Run, WorkbenchError, fit, read_labels, ultralytics_route, yolo
 from mlworkbench import run as folder_of
 from mlworkbench.losses import bce, mean_known
 from mlworkbench.model import build_model, independent_head, read_pt, softmax_odds
@@ -176,7 +176,7 @@ def test_the_installed_ultralytics_is_one_that_was_tried(table, tmp_path, monkey
     for base, ours in (
         (ultralytics_route.ClassificationTrainer, MultiLabelTrainer),
         (ultralytics_route.ClassificationValidator, ultralytics_route.MultiLabelValidator),
-        (mw.yolo.ClassificationPredictor, mw.yolo.MultiLabelPredictor),
+        (yolo.ClassificationPredictor, yolo.MultiLabelPredictor),
     ):
         own = {name for name, value in vars(ours).items() if callable(value) and not name.startswith("_")}
         assert own <= set(dir(base)), "a method that nothing there calls"
