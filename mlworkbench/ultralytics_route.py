@@ -9,6 +9,7 @@ from . import model as models  # first: it says how Ultralytics may load checkpo
 
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ from .workflow import Run
 
 log = logging.getLogger("mlworkbench")
 
-TRIED = ("8.4.0", "8.5.0")  # from, and below
+TRIED = ("8.4.150", "8.5.0")  # from, and below
 OFF = {"scale": 0.0, "fliplr": 0.0, "flipud": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
 AUGMENTATIONS = {**OFF, "auto_augment": None}
 FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
@@ -88,7 +89,8 @@ class UltralyticsRoute:
             with models.quietly():
                 get_cfg(overrides=dict(settings.ultralytics))
         except (SyntaxError, TypeError, ValueError) as error:  # an unknown name comes with a page of help
-            raise WorkbenchError(f"Ultralytics' arguments: {str(error).strip().splitlines()[0]}") from None
+            reason = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[0]
+            raise WorkbenchError(f"Ultralytics' arguments: {reason}") from None
 
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -190,7 +192,7 @@ class MultiLabelTrainer(ClassificationTrainer):
         self.add_callback("on_train_batch_end", MultiLabelTrainer._after_batch)
 
     def get_dataset(self) -> dict[str, Any]:
-        rows = {name: self.job.prepared.rows(name) for name in ("train", "val", "test")}
+        rows = {name: self.job.prepared.rows(name).tolist() for name in ("train", "val", "test")}
         names = dict(enumerate(self.job.model.class_names))
         return {**rows, "names": names, "nc": len(names), "channels": 3}
 
@@ -310,14 +312,14 @@ class _Criterion:
 class _Rows(torch.utils.data.Dataset):
     """Rows of the data set as their loaders want them; `theirs` are their augmentations, if asked for."""
 
-    def __init__(self, job: Job, rows: np.ndarray, theirs: Callable | None):
+    def __init__(self, job: Job, rows: list[int], theirs: Callable | None):
         self.dataset, self.rows, self.theirs = job.dataset, rows, theirs
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place: int) -> dict[str, Any]:
-        row = int(self.rows[place])
+        row = self.rows[place]
         image, target, _ = self.dataset[row]
         if self.theirs is not None:
             image = self.theirs(Image.fromarray(image.permute(1, 2, 0).numpy()))

@@ -181,7 +181,7 @@ def test_the_installed_ultralytics_is_one_that_was_tried(table, tmp_path, monkey
         own = {name for name, value in vars(ours).items() if callable(value) and not name.startswith("_")}
         assert own <= set(dir(base)), "a method that nothing there calls"
     monkeypatch.setattr(ultralytics_route, "__version__", "9.0.0")
-    with pytest.raises(WorkbenchError, match=r"ultralytics 9.0.0 was not tried; install >=8.4"):
+    with pytest.raises(WorkbenchError, match=r"ultralytics 9.0.0 was not tried; install >=8.4.150"):
         fit(table, tmp_path / "run", route="ultralytics", **TINY)
 
 
@@ -199,7 +199,7 @@ def test_stopped_and_resumed(table, tmp_path):
     assert run.status == "finished" and began == [1, 2, 3]
     assert list(run.history.epoch) == [1, 2, 3, 4] and run.history.iloc[0].equals(first)
     results = pd.read_csv(tmp_path / "results.csv")
-    assert list(results.epoch) == [1, 2, 3, 4] and results["lr/pg0"].is_monotonic_decreasing
+    assert list(results.epoch) == [1, 2, 3, 4] and results["lr/pg0"][1:].is_monotonic_decreasing
     with pytest.raises(KeyboardInterrupt):  # before the first epoch there is nothing to keep
         fit(
             table,
