@@ -1,5 +1,6 @@
 """The four ways that people are told of, on one split: trained, scored and timed by the same rules."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from .predictions import Predictions
 from .run import holds_run
 from .thresholds import Thresholds, tune_thresholds
 from .workflow import Run
+
+log = logging.getLogger("mlworkbench")
 
 # What a user writes for each; the softmax needs more, since it knows one class an image and no labels file.
 CODE = {
@@ -49,7 +52,7 @@ def train_all(
 ) -> dict[str, Run]:
     """A finished run of each approach below `folder`; one that is there with the same settings is taken, or taken up.
 
-    All have the same epochs, rates, augmentation and precision: that which the loop finds fastest.
+    All have the same epochs, rates and augmentation, and each the fastest precision that it offers.
 
     Parameters
     ----------
@@ -58,12 +61,17 @@ def train_all(
     """
     runs: dict[str, Run] = {}
     for name, own in APPROACHES.items():
-        if name != "loop" and "precision" not in settings:
-            settings["precision"] = runs["loop"].state["precision"]["name"]
         wanted = {**settings, **own}
-        there = Run(folder / name).state["settings"] if holds_run(folder / name) else {}
-        same = all(there.get(key) == value for key, value in wanted.items())
-        runs[name] = fit(table, folder / name, overwrite=not same, resume=same, **wanted)
+        run = Run(folder / name)
+        same = holds_run(run.folder) and run.status != "failed"
+        same = same and all(run.state["settings"].get(key) == value for key, value in wanted.items())
+        level = log.level
+        try:
+            if runs:  # what the first has said of the images is true of all
+                log.setLevel(logging.ERROR)
+            runs[name] = fit(table, run.folder, overwrite=not same, resume=same, **wanted)
+        finally:
+            log.setLevel(level)
         if on_run is not None:
             on_run(name, runs[name])
     return runs

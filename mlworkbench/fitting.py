@@ -77,7 +77,7 @@ def fit(
             raise WorkbenchError(f"route {chosen.route!r} trains in one process; several are for --route loop")
         refuse_misfit(chosen.precision, processes.device)
         route_class = _route(chosen.route)
-        route_class.check(chosen)
+        route_class.check(chosen, processes.device)
 
         def hold_folder() -> None:
             held.enter_context(folder_of.writing(run.folder))

@@ -85,7 +85,7 @@ class Route(Protocol):
     def __init__(self, job: Job): ...
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: Settings, device: torch.device) -> None:
         """Refuse what this route cannot do, before any image is looked at."""
 
     @staticmethod

@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from . import recorder
 from .datasets import EpochBatches, in_order, make_loader
 from .exceptions import WorkbenchError
@@ -41,7 +43,7 @@ class LoopRoute:
             _ = job.run.model  # refused now if the best weights are gone
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: Settings, device: torch.device) -> None:
         """It does all of them."""
 
     @staticmethod

@@ -40,7 +40,7 @@ class ProbeRoute:
             log.warning("model %s starts from random weights: its features know little of images", job.settings.model)
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: Settings, device: torch.device) -> None:
         """It needs few of them, and minds none."""
 
     @staticmethod

@@ -73,9 +73,11 @@ class UltralyticsRoute:
         self.precision = Precision({False: "fp32", True: "fp16"}.get(self.arguments["amp"], "bf16"), False)
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: Settings, device: torch.device) -> None:
         if not Version(TRIED[0]) <= Version(__version__) < Version(TRIED[1]):
             raise WorkbenchError(f"ultralytics {__version__} was not tried; install >={TRIED[0]},<{TRIED[1]}")
+        if settings.precision == "bf16" and device.type != "cuda":
+            raise WorkbenchError("precision bf16: Ultralytics' trainer has it on CUDA only; choose auto or fp32")
         usual = Settings()
         for name in ("accumulate", "backbone_rate", "head_epochs", "ema", "compile"):
             if getattr(settings, name) != getattr(usual, name):

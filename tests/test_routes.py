@@ -157,6 +157,7 @@ def test_its_recipe_its_callbacks_and_the_number_of_classes(table, tmp_path, cap
         ({"ultralytics": {"epochs": 3}}, "epochs is no argument for Ultralytics here"),
         ({"ultralytics": {"nonsense": 1}}, "'nonsense' is not a valid YOLO argument"),
         ({"ultralytics": {"lrf": "much"}}, "lrf=much"),
+        ({"precision": "bf16", "device": "cpu"}, "bf16: Ultralytics' trainer has it on CUDA only"),
         ({"backbone_rate": 0.5}, "backbone_rate is the loop's"),
         ({"accumulate": 2}, "accumulate is the loop's"),
         ({"route": "loop", "loss": "softmax"}, "loss 'softmax' with the route 'loop'"),
