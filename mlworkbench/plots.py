@@ -272,7 +272,7 @@ def telling_images(
             colour = "white" if value > 0.6 else "black"
             right.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
         right.set(xticks=range(len(chosen)), yticks=range(len(said)))
-        right.set_xticklabels([plain(class_names[c], 12) for c in chosen])
+        right.set_xticklabels([plain(class_names[c], 12) for c in chosen], fontsize=9)
         for label, c in zip(right.get_xticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if y[c] == 1 else "normal")
         right.set_yticklabels([f"{row.approach}: {plain(row.says, 60)}" for row in said.itertuples()], fontsize=8)
