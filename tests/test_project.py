@@ -58,7 +58,7 @@ def test_nothing_imports_the_command_line_and_only_three_modules_import_ultralyt
 
 def test_modules_stay_small():
     lengths = {name: len((PACKAGE / f"{name}.py").read_text().splitlines()) for name in MODULES}
-    assert max(lengths.values()) <= 420 and sum(lengths.values()) <= 7100
+    assert max(lengths.values()) <= 420 and sum(lengths.values()) <= 7600
 
 
 def test_the_environment_file_names_nothing_that_pyproject_does_not():
