@@ -305,7 +305,7 @@ class ThresholdTuner(w.VBox):
             for objective, (_, label, first, step) in RULES.items() if (wanted := OBJECTIVES.get(objective))
         }  # fmt: skip
         rules = [w.HBox([self.buttons[rule], *filter(None, [self.targets.get(rule)])]) for rule in RULES]
-        last = [self.buttons["undo"], *([self.buttons["save"]] if self._save else [])]
+        last = w.HBox([self.buttons["undo"], *([self.buttons["save"]] if self._save else [])]).add_class("mlw-last")
         heads = f"  {'F1':>5} {'threshold':>9} {'present':>7}  class".replace(" ", "&nbsp;")
         note = f"<small>! target not met &nbsp; · fewer than {FEW} present</small>"
         head = w.HTML(f"{picture.STYLE}<h4>Classes, what needs attention first</h4><code>{heads}</code>")
@@ -313,7 +313,7 @@ class ThresholdTuner(w.VBox):
         panes = (
             ("mlw-classes", [head, self.classes, w.HTML(note)]),
             ("mlw-point", [*point, self._images]),
-            ("mlw-rules", [w.HTML("<h4>Set by a rule</h4>"), self.scope, *rules, w.HBox(last), self._status]),
+            ("mlw-rules", [w.HTML("<h4>Set by a rule</h4>"), self.scope, *rules, last, self._status]),
         )
         super().__init__([w.Box([w.VBox(parts).add_class(name) for name, parts in panes]).add_class("mlw-panes")])
         self.add_class("mlw-tuner")

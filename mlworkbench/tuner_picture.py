@@ -51,6 +51,7 @@ STYLE = f"""<style onload="{_ONCE}">
 .mlw-tuner .widget-radio-box {{ flex-direction: row; margin: 0 !important; gap: 12px; height: 28px; width: auto; }}
 .mlw-tuner .widget-radio-box label {{ margin: 0; width: auto; height: 28px; line-height: 28px; }}
 .mlw-tuner .mlw-rules .widget-hbox {{ align-items: center; }}
+.mlw-tuner .mlw-last {{ margin-top: 8px; }}
 .mlw-tuner .mlw-stack {{ display: grid; width: {WIDTH}px; height: {HEIGHT}px; overflow: visible; }}
 .mlw-tuner .mlw-stack > * {{ grid-area: 1 / 1; overflow: visible; }}
 .mlw-tuner svg {{ display: block; overflow: visible; font: 12px var(--jp-ui-font-family, sans-serif); }}
@@ -69,7 +70,8 @@ STYLE = f"""<style onload="{_ONCE}">
 .mlw-tuner .mlw-counts td {{ font-size: 15px; line-height: 24px; }}
 .mlw-tuner .mlw-strip {{ display: flex; gap: 5.5px; margin-top: 4px; }}
 .mlw-tuner figure {{ width: 84px; }}
-.mlw-tuner :is(figure img, figure div) {{ width: 80px; height: 80px; margin: 0; box-sizing: content-box; border: 2px solid {BLUE}; display: block; }}
+.mlw-tuner :is(figure img, figure div) {{ width: 80px; height: 80px; margin: 0; box-sizing: content-box;
+  border: 2px solid {BLUE}; display: block; }}
 .mlw-tuner figure.mlw-wrong :is(img, div) {{ border: 2px dashed {ORANGE}; }}
 .mlw-tuner figcaption {{ font-size: 12px; line-height: 16px; font-variant-numeric: tabular-nums; }}
 .mlw-tuner .mlw-cut {{ border-left: 2px dashed var(--ink); }}
