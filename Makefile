@@ -44,12 +44,14 @@ bench: setup
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/routes.py
+	$(BIN)/python benchmarks/widget.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
 	$(BIN)/python benchmarks/metrics.py --quick
 	$(BIN)/python benchmarks/train.py --quick
 	$(BIN)/python benchmarks/routes.py --quick
+	$(BIN)/python benchmarks/widget.py --quick
 
 lint: setup
 	$(BIN)/ruff check

@@ -4,6 +4,7 @@ scikit-learn computes what it defines; our own code stands only where labels can
 resamples have to be fast.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -281,6 +282,15 @@ def interval(samples: np.ndarray, level: float = 0.95) -> dict[str, float]:
         return {"se": float("nan"), "low": float("nan"), "high": float("nan")}
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return {"se": float(samples.std(ddof=1)), "low": float(low), "high": float(high)}
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927), in constant time; NaN where nothing was counted."""
+    if not of:
+        return float("nan"), float("nan")
+    z2 = 3.841458820694124
+    middle, spread = hits + z2 / 2, math.sqrt(z2 * (hits * (of - hits) / of + z2 / 4))
+    return max(0.0, (middle - spread) / (of + z2)), min(1.0, (middle + spread) / (of + z2))
 
 
 def class_table(scores: dict[str, Any]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ OBJECTIVES: dict[str, tuple[str, float] | None] = {
     "cost": ("the price of a miss over the price of a false alarm", 1e6),
     "guarantee": ("the miss rate to stay under", 1),
 }
+DRAWN = ("f1", "fbeta", "cost")  # where positives are few, towards the shared threshold
 CONFIDENCE = 0.9  # of a guarantee, for each class
 FEW = 15  # positives at which a class's own threshold and the shared one count the same (decision 013)
 
@@ -289,8 +290,7 @@ def tune_thresholds(
     _checked(objective, target)
     y, p = predictions.labels, predictions.probabilities
     curves = Curves(y, p)
-    best = objective in ("f1", "fbeta", "cost")
-    shared = shared_threshold(curves, objective, target) if best else None
+    shared = shared_threshold(curves, objective, target) if objective in DRAWN else None
     if not one_for_all:
         found = [tune_class(curves, c, objective, target, shared) for c in range(len(predictions.class_names))]
     elif objective == "guarantee":

@@ -1,7 +1,6 @@
-"""What moves in a notebook: figures as pictures, a live training plot, galleries, and the threshold tuner."""
+"""What moves in a notebook: figures as pictures, a live training plot, and galleries."""
 
 import base64
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from matplotlib.figure import Figure
 from . import plots
 from .images import load_named
 from .labels import LabelTable
-from .metrics import mean_defined, shown
-from .predictions import Predictions
-from .thresholds import Curves, Thresholds, tune_thresholds
+from .metrics import shown
 
 THUMBNAIL = 192
 
@@ -148,92 +145,3 @@ class ClassGallery(w.VBox):
 def class_examples(table: LabelTable, columns: int = 6) -> Figure:
     """Images with the names of their labels over them."""
     return sample_gallery(table.paths, table.y, table.class_names, table.root, columns)
-
-
-class ThresholdTuner(w.VBox):
-    """A slider for each class; precision, recall, F1 and the counts follow, and a button saves.
-
-    Curves are sorted once, so a move of a slider costs one lookup and one line of HTML.
-
-    Parameters
-    ----------
-    predictions : labelled predictions of the split to tune on
-    thresholds : where to begin
-    save : called with the Thresholds when the button is pressed; what it returns is shown as the place
-    """
-
-    def __init__(self, predictions: Predictions, thresholds: Thresholds, save: Callable[[Thresholds], object]):
-        self._predictions = predictions = thresholds.calibrated(predictions)
-        self._save = save
-        self._names = predictions.class_names
-        self._curves = Curves(predictions.labels, predictions.probabilities)
-        self._best = tune_thresholds(predictions)
-        self.values = thresholds.aligned(self._names).copy()
-        self._objective = thresholds.objective
-        self._status = w.HTML()
-        self._numbers = [w.HTML(layout=w.Layout(width="330px")) for _ in self._names]
-        self.sliders, rows = [], []
-        for c, name in enumerate(self._names):
-            slider = w.FloatSlider(
-                float(self.values[c]), min=0, max=1, step=0.001, readout=False, layout=w.Layout(width="300px")
-            )
-            field = w.BoundedFloatText(
-                float(self.values[c]), min=0, max=1, step=0.001, layout=w.Layout(width="90px"),
-                tooltip=f"Threshold of {name}",
-            )  # fmt: skip
-            w.jslink((slider, "value"), (field, "value"))
-            slider.observe(lambda change, c=c: self._moved(c, change["new"]), "value")
-            label = w.HTML(f"<b class='tex2jax_ignore'>{escape(name)}</b>", layout=w.Layout(width="130px"))
-            rows.append(w.HBox([label, slider, field, self._numbers[c]], layout=w.Layout(align_items="center")))
-            self.sliders.append(slider)
-            self._show(c)
-        buttons = []
-        for text, action in (
-            ("Best F1 for all", lambda _: self.set_all(self._best.values, "f1")),
-            ("0.5 for all", lambda _: self.set_all(np.full(len(self._names), 0.5), "default")),
-            ("Save", lambda _: self.save()),
-        ):
-            button = w.Button(description=text, button_style="primary" if text == "Save" else "")
-            button.on_click(action)
-            buttons.append(button)
-        self._say("")
-        body = w.VBox(rows, layout=w.Layout(max_height="520px", overflow="auto"))
-        super().__init__([w.HBox(buttons), self._status, body])
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """What the sliders say now."""
-        return self._best.with_values(self.values, self._objective)
-
-    def set_all(self, values: np.ndarray, objective: str) -> None:
-        """Move every slider."""
-        self.values, self._objective = np.asarray(values, np.float32).copy(), objective
-        for c, slider in enumerate(self.sliders):
-            slider.value = float(self.values[c])
-            self._show(c)
-        self._say("")
-
-    def save(self) -> None:
-        """Hand the thresholds to the `save` callable and say where they went."""
-        self._say(f"saved to {escape(str(self._save(self.thresholds)))}")
-
-    def _moved(self, c: int, value: float) -> None:
-        if abs(value - self.values[c]) < 5e-4:  # the page rounds to its step: no move of a person's
-            return
-        self.values[c], self._objective = value, "by hand"
-        self._show(c)
-        self._say("not saved")
-
-    def _show(self, c: int) -> None:
-        n = self._curves.at(c, self.values[c])
-        ratios = " ".join(
-            f"{name}&nbsp;<b>{shown(float(n[key]), 3)}</b>"
-            for name, key in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
-        )
-        self._numbers[c].value = f"{ratios}<br><small>{n['tp']} found, {n['fn']} missed, {n['fp']} false alarms</small>"
-
-    def _say(self, message: str) -> None:
-        f1 = np.array([float(self._curves.at(c, self.values[c])["f1"]) for c in range(len(self._names))])
-        macro = mean_defined(f1)
-        split = escape(self._predictions.split)
-        self._status.value = f"<p role='status' aria-live='polite'>macro F1 on {split} <b>{macro:.4f}</b> {message}</p>"

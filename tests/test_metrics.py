@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from mlworkbench import Predictions
@@ -14,6 +15,7 @@ from mlworkbench.metrics import (
     interval,
     reliability,
     score,
+    wilson,
 )
 from mlworkbench.predictions import decide
 
@@ -254,3 +256,10 @@ def test_counts_leave_out_unknown_labels():
     y = np.array([[1], [1], [0], [0], [-1], [-1]], np.int8)
     table = class_scores(y, np.array([[True], [False], [True], [False], [True], [False]]))
     assert [int(table[key][0]) for key in ("tp", "fn", "fp", "tn", "support")] == [1, 1, 1, 1, 2]
+
+
+def test_interval_of_a_share():
+    for hits, of in ((0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (450, 1000), (1, 50_000)):
+        theirs = binomtest(hits, of).proportion_ci(method="wilson")
+        np.testing.assert_allclose(wilson(hits, of), (theirs.low, theirs.high), **CLOSE)
+    assert np.isnan(wilson(0, 0)).all()
