@@ -69,7 +69,7 @@ class ThresholdTuner(w.VBox):
         self._past: list[tuple[np.ndarray, list, int]] = []
         self._shared: dict[tuple[str, float | None], float] = {}
         self._seen: dict[str, np.ndarray | None] = {}
-        self._under_way: int | None = None  # the class whose moves since the last rest are one step
+        self._under_way = False  # moves without a rest between them are one step
         self._quiet = False  # while the kernel, not a person, sets a control
         self._task: asyncio.Task | None = None
         self._build()
@@ -102,11 +102,10 @@ class ThresholdTuner(w.VBox):
 
     def move(self, threshold: float) -> None:
         """Set the chosen class's threshold by hand."""
-        c = self.classes.value
-        if self._under_way != c:
+        if not self._under_way:
             self._remember()
-        self._under_way = c
-        self._set(c, threshold, ("by hand", None, None))
+        self._under_way = True
+        self._set(self.classes.value, threshold, ("by hand", None, None))
         self._show()
         self._later()
 
@@ -132,7 +131,7 @@ class ThresholdTuner(w.VBox):
             self._say("Nothing to undo.")
             return
         self.values, self._how, c = self._past.pop()
-        self._under_way = None
+        self._under_way = False
         self._f1 = np.array([self._score(i) for i in range(len(self.names))])
         self._refresh(sort=False, choose=c)
         self._tell("Taken back.")
@@ -162,7 +161,7 @@ class ThresholdTuner(w.VBox):
 
     def _remember(self) -> None:
         self._past.append((self.values.copy(), list(self._how), self.classes.value))
-        self._under_way = None
+        self._under_way = False
 
     def _set(self, c: int, threshold: float, how: tuple[str, float | None, bool | None]) -> None:
         self.values[c], self._how[c] = threshold, how
@@ -209,8 +208,8 @@ class ThresholdTuner(w.VBox):
         self._images.value = await asyncio.to_thread(self._nearest)  # decoding holds no lock: keys go on meanwhile
 
     def _rested(self) -> None:
-        if self._under_way is not None:
-            self._under_way = None
+        if self._under_way:
+            self._under_way = False
             self._list(sort=False)
             self._tell()
 

@@ -219,7 +219,7 @@ def test_the_nearest_images_stand_in_the_order_of_p_with_wrong_ones_marked(pictu
     paths = np.array([picture(f"{i}.jpg", seed=i) for i in range(n)], object)
     p = np.linspace(0.05, 0.95, n)[::-1]
     y = (p > 0.5).astype(np.int8)
-    y[5], y[6], y[7] = 0, 1, -1  # a false alarm, a miss, an unknown
+    y[5], y[6], y[7], y[4] = 0, 1, -1, -1  # a false alarm, a miss, two unknown
     predictions = type(random_case(np.random.default_rng(0), c=1))(
         paths, ["x"], np.log(p / (1 - p)).astype(np.float32)[:, None], y[:, None], "val"
     )
@@ -228,9 +228,20 @@ def test_the_nearest_images_stand_in_the_order_of_p_with_wrong_ones_marked(pictu
     shown = re.findall(r"(?:alt|aria-label)='(\d+).jpg: p ([\d.]+), label (\w+), called (\w+)'", t._images.value)
     assert [int(i) for i, *_ in shown] == [9, 8, 7, 6, 5, 4, 3, 2]
     assert [what for *_, what in shown] == ["absent"] * 4 + ["present"] * 4
-    assert [label for _, _, label, _ in shown] == ["absent", "absent", "unknown", "present", "absent", *["present"] * 3]
+    assert [label for _, _, label, _ in shown] == [
+        "absent",
+        "absent",
+        "unknown",
+        "present",
+        "absent",
+        "unknown",
+        "present",
+        "present",
+    ]
     assert t._images.value.count("mlw-wrong") == 2 == t._images.value.count("✗ ") - t._images.value.count("✗ and")
     assert t._images.value.count("cannot be read") == 1 and t._images.value.count("data:image/jpeg") == 7
+    t.move(float(predictions.probabilities[7, 0]))  # what stands at the threshold is called present
+    assert "alt='7.jpg" in t._images.value.split("mlw-cut")[1]
     t.slider.value = 0.94
     assert re.findall(r"alt='(\d+).jpg", t._images.value)[-1] == "0"
 
