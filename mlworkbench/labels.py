@@ -6,7 +6,7 @@ import io
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class LabelTable:
     tag_delimiter : what parted the tags, or None in every other form
     split, group : object arrays [N] of str, or None where the file gives none
     notes : (kind, message) pairs about what was read and is worth knowing
+    extra : object arrays [N] of str by the name of every other column beside a list of labels
+    changed : (image path, class, old, new) of each label that corrections changed, see `corrections.correct`
     """
 
     paths: np.ndarray
@@ -60,6 +62,8 @@ class LabelTable:
     split: np.ndarray | None = None
     group: np.ndarray | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    changed: tuple[tuple[str, str, int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,6 +77,7 @@ class LabelTable:
             lines=self.lines[rows],
             split=None if self.split is None else self.split[rows],
             group=None if self.group is None else self.group[rows],
+            extra={name: values[rows] for name, values in self.extra.items()},
         )
 
 
@@ -142,6 +147,7 @@ def read_labels(
         split=np.array(read.split, dtype=object)[kept] if layout.split is not None else None,
         group=np.array(read.group, dtype=object)[kept] if layout.group is not None else None,
         notes=tuple(notes),
+        extra={name: np.array(values, dtype=object)[kept] for name, values in read.extra.items()},
     )
     return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
 
@@ -180,6 +186,7 @@ class _Rows:
         self.lines, self.which = array("q"), array("i")
         self.split: list[str] = []
         self.group: list[str] = []
+        self.extra: dict[str, list[str]] = {name: [] for name, _ in layout.extra}
         self.cells: list[Any] = []  # the distinct label cells
         self.bad: dict[int, str] = {}  # what is wrong with those of them that are at fault
         self.faults: list[tuple[int, str]] = []
@@ -219,7 +226,9 @@ class _Rows:
                     continue
                 self.split.append(value)
             if layout.group is not None:
-                self.group.append("" if cells[layout.group] is None else str(cells[layout.group]))
+                self.group.append(_text(cells[layout.group]))
+            for name, at in layout.extra:
+                self.extra[name].append(_text(cells[at]))
             self.paths.append(unmark_path(path))
             self.lines.append(line)
             self.which.append(place)
@@ -259,6 +268,10 @@ class _Rows:
                 )
         where = f"line {self.lines[repeated[0]]} and {len(repeated) - 1} more" if repeated else ""
         return np.flatnonzero(keep), [("repeated", f"rows that repeat another one are read once: {where}")]
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell)
 
 
 def _patterns_of_lists(read: _Rows, names: list[str] | None) -> tuple[list[str], np.ndarray]:

@@ -39,7 +39,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a row of a labels file. `form` is "list", "columns" or "tags"."""
+    """Where things stand in a row of a labels file. `form` is "list", "columns" or "tags".
+
+    `extra` are the columns that are none of ours: (name, place).
+    """
 
     form: str
     width: int
@@ -48,6 +51,7 @@ class Layout:
     class_names: list[str] | None = None
     split: int | None = None
     group: int | None = None
+    extra: tuple[tuple[str, int], ...] = ()
 
 
 def open_regular(path: Path, what: str) -> Any:
@@ -222,7 +226,9 @@ def _layout(header: list[str], source: Path, line: int) -> Layout:
     layout = Layout("list", len(names), path, (), None, places.get("split"), places.get("group"))
     for form, column in (("list", "labels"), ("tags", "tags")):
         if column in lower and (form == "list" or rest == [lower.index(column)]):
-            return replace(layout, form=form, labels=(lower.index(column),))
+            labels = lower.index(column)
+            extra = tuple((names[i], i) for i in rest if i != labels and names[i])
+            return replace(layout, form=form, labels=(labels,), extra=extra)
     if not rest:
         raise LabelFaults(source, [(line, "no column of labels; expected labels, tags, or one column a class")])
     if nameless := [i for i in rest if not names[i]]:

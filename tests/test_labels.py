@@ -347,3 +347,17 @@ def test_arbitrary_bytes_give_a_table_or_an_error_of_ours(tmp_path_factory, data
         file.write_bytes(start + data)
         with contextlib.suppress(WorkbenchError):
             assert isinstance(read_labels(file), LabelTable)
+
+
+def test_other_columns_beside_a_list_are_kept_row_by_row(write_labels):
+    rows = 'camera,image_path,night,labels\nx,a.jpg,1,"[0, 1]"\n,b.jpg,2.5,"[1, 1]"\n\n'
+    rows += 'x,c.jpg,1,[0, 1]\nx,a.jpg,1,"[0, 1]"\n'  # a list without quotes, and a row that repeats another
+    table = read_labels(write_labels(rows))
+    assert {name: values.tolist() for name, values in table.extra.items()} == {
+        "camera": ["x", "", "x"],
+        "night": ["1", "2.5", "1"],
+    }
+    assert table.take(np.array([2, 1])).extra["night"].tolist() == ["1", "2.5"] and len(table) == 3
+    lines = '{"image_path": "a.jpg", "labels": [0], "site": null}\n{"image_path": "b.jpg", "labels": [1], "site": 7}\n'
+    assert read_labels(write_labels(lines, "labels.jsonl")).extra["site"].tolist() == ["", "7"]
+    assert read_labels(write_labels("image_path,cat,dog\na.jpg,0,1\n")).extra == {}  # every column is a class there
