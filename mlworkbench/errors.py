@@ -1,9 +1,12 @@
-"""Where model and labels disagree, the most confident disagreement first."""
+"""Where model and labels disagree: the model's mistakes, most confident first, and the labels' own."""
 
 import numpy as np
 import pandas as pd
 
+from .exceptions import WorkbenchError
+from .metrics import outcomes
 from .predictions import Predictions
+from .run import OUT_OF_FOLD
 from .thresholds import Thresholds
 
 
@@ -40,29 +43,75 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
     return frame.sort_values("margin", ascending=False, kind="stable", ignore_index=True)
 
 
-def suspects(predictions: Predictions) -> pd.DataFrame:
-    """Every known label, ranked by how little the model believes it.
+def almost_right(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame:
+    """The images of whose labels exactly one is wrong, the least wrong first; columns as of `disagreements`."""
+    found = disagreements(predictions, thresholds)
+    return found[~found.image_path.duplicated(keep=False)].sort_values("margin", kind="stable", ignore_index=True)
 
-    The score is the self-confidence of confident learning (Northcutt, Jiang and Chuang, JAIR 2021): the probability
-    that the model gives to the label as it stands, p for a present class and 1 - p for an absent one. Low is suspect.
-    It means something only for images that the model was not trained on.
+
+def confusions(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame:
+    """Which class is predicted where which is missed, counted over images that have both mistakes.
+
+    Labels are independent, so two mistakes in one image need not have to do with each other; a pair that is frequent
+    among the misses of a class tells.
 
     Returns
     -------
-    Columns `rank, image_path, split, class, label, probability, score`
+    Columns `missed, predicted, images, share` (of the images in which the class is missed), most images first
     """
+    found = outcomes(predictions.labels, thresholds.decide(predictions))
+    missed, added = found["fn"].astype(np.float32), found["fp"].astype(np.float32)  # exact up to 2^24 images, and fast
+    images = (missed.T @ added).astype(np.int64)
+    a, b = np.nonzero(images)
+    names = np.array(predictions.class_names, dtype=object)
+    share = images[a, b] / found["fn"].sum(0)[a]
+    frame = pd.DataFrame({"missed": names[a], "predicted": names[b], "images": images[a, b], "share": share})
+    return frame.sort_values(["images", "share"], ascending=False, kind="stable", ignore_index=True)
+
+
+def suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
+    """Every known label, ranked by how likely it is wrong.
+
+    The score is cleanlab's self-confidence of each label (Northcutt, Jiang and Chuang, "Confident Learning", JAIR
+    2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is suspect. It means something only where the
+    model has not seen the label: validation and test images, and training images out of fold (`folds.out_of_fold`).
+
+    Parameters
+    ----------
+    in_sample : rank the training images by the very model that was trained on them; it believes wrong labels too
+
+    Returns
+    -------
+    Columns `rank, image_path, split, class, label, probability, score` (0..1)
+
+    Raises
+    ------
+    WorkbenchError : predictions in sample that are not named so
+    """
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class  # takes a second
+
+    if predictions.split == "train" and not in_sample:
+        raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
     y, p = predictions.labels, predictions.probabilities
+    scores = np.full(y.shape, np.nan)
+    for c in range(y.shape[1]):
+        known = np.flatnonzero(y[:, c] >= 0)  # cleanlab knows no unknown labels
+        # Beside the class stands one that is surely present everywhere: cleanlab wants a present label somewhere.
+        labels = [[0, 1] if label else [1] for label in y[known, c].tolist()]
+        both = np.column_stack((p[known, c], np.ones(len(known))))
+        if len(known):
+            scores[known, c] = get_label_quality_scores_per_class(labels, both)[:, 0]
     rows, classes = np.nonzero(y >= 0)
-    label, value = y[rows, classes], p[rows, classes]
-    frame = pd.DataFrame(
+    order = np.argsort(scores[rows, classes], kind="stable")
+    rows, classes = rows[order], classes[order]
+    return pd.DataFrame(
         {
+            "rank": np.arange(1, len(rows) + 1),
             "image_path": predictions.paths[rows],
-            "split": predictions.split,
+            "split": "train" if predictions.split == OUT_OF_FOLD else predictions.split,
             "class": np.array(predictions.class_names, dtype=object)[classes],
-            "label": label,
-            "probability": value,
-            "score": np.where(label == 1, value, 1 - value),
+            "label": y[rows, classes],
+            "probability": p[rows, classes],
+            "score": scores[rows, classes],
         }
-    ).sort_values("score", kind="stable", ignore_index=True)
-    frame.insert(0, "rank", np.arange(1, len(frame) + 1))
-    return frame
+    )
