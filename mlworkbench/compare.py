@@ -1,4 +1,4 @@
-"""The four ways that people are told of, on one split: trained, scored and timed by the same rules."""
+"""Runs held against each other: any two on one split, and the four ways that people are told of."""
 
 import logging
 import time
@@ -12,6 +12,7 @@ import pandas as pd
 from .fitting import fit
 from .labels import LabelTable
 from .metrics import score
+from .paired import Paired, compare
 from .predictions import Predictions
 from .run import holds_run
 from .thresholds import Thresholds, tune_thresholds
@@ -45,6 +46,14 @@ APPROACHES: dict[str, dict[str, Any]] = {
     "softmax": {"route": "ultralytics", "loss": "softmax"},
 }
 TIMED = 200  # images that are predicted to take the time
+
+
+def compare_runs(a: Run, b: Run, split: str = "test") -> Paired:
+    """What run `b` does better and worse than `a` on the same images of a split, see `paired.compare`.
+
+    >>> compare_runs(Run("runs/first"), Run("runs/mended")).classes      # doctest: +SKIP
+    """
+    return compare(a.predictions(split), b.predictions(split), a.thresholds(), b.thresholds())
 
 
 def train_all(
