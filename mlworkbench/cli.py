@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--root", metavar="DIR", help="where image paths start (default: the folder of LABELS)")
         sub.add_argument("--classes", metavar="FILE", help="class names, one a line (default: classes.txt beside it)")
         sub.add_argument("--splits", metavar="FILE", help="CSV image_path,split (default: its own splits, or 70/15/15)")
+        sub.add_argument("--corrections", metavar="FILE", help="labels marked wrong in corrections.csv are changed")
         sub.add_argument("--tag-delimiter", metavar="C", help="what parts tags (default: found)")
         sub.add_argument(
             "--max-quarantine", type=float, default=0.2, metavar="F", help="share of bad images allowed (0.2)"
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
+    sub.add_argument("--corrections", metavar="FILE", help="score against the labels as these corrections have them")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
 
     sub = command("predict", _predict, "predict images")
@@ -140,9 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", metavar="SOURCE", help="image, folder, glob or labels file")
     sub.add_argument("--out", required=True, type=Path, metavar="FILE.csv|FILE.parquet")
 
-    sub = command("errors", _errors, "rank labels by how little the model believes them")
+    sub = command("errors", _errors, "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
+    seen = sub.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--folds", type=int, metavar="K",
+        help="for training images: first have K models predict them, each those that it was not trained on",
+    )  # fmt: skip
+    seen.add_argument("--in-sample", action="store_true", help="training images by the run's model, which learned them")
     sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
 
     sub = command("notebooks", _notebooks, "run the ordered notebooks")
@@ -162,16 +170,18 @@ def _demo_data(args: argparse.Namespace) -> None:
 
 
 def _read(args: argparse.Namespace) -> Any:
+    from .corrections import correct, read_corrections
     from .labels import read_labels
 
-    return read_labels(args.labels, args.root, args.classes, args.splits, args.tag_delimiter)
+    table = read_labels(args.labels, args.root, args.classes, args.splits, args.tag_delimiter)
+    return table if args.corrections is None else correct(table, read_corrections(args.corrections))
 
 
 def _check(args: argparse.Namespace) -> None:
     from .prepare import TooFewImages, prepare
     from .run import write_json
 
-    _refuse_source(args.json, args.labels, args.classes, args.splits)
+    _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:
         table = _read(args)
@@ -270,11 +280,14 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from .corrections import read_corrections
     from .metrics import shown
     from .run import write_json
     from .workflow import Run
 
-    scores = Run(args.run).evaluate(args.split)
+    _refuse_source(args.json, args.corrections)
+    corrections = None if args.corrections is None else read_corrections(args.corrections)
+    scores = Run(args.run).evaluate(args.split, corrections)
     if args.json is not None:
         write_json(args.json, scores)
 
@@ -308,12 +321,20 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _errors(args: argparse.Namespace) -> None:
     from .errors import suspects
-    from .run import write_whole
+    from .folds import out_of_fold
+    from .run import OUT_OF_FOLD, predictions_file, write_whole
     from .workflow import Run
 
-    if args.split == "train":
-        print("the model was trained on these labels: it believes wrong ones too", file=sys.stderr)
-    ranked = suspects(Run(args.run).predictions(args.split))
+    run, split, train = Run(args.run), args.split, args.split == "train"
+    if (args.folds is not None or args.in_sample) and not train:
+        raise WorkbenchError(f"the run was not trained on the labels of {split}: --folds and --in-sample are for train")
+    if args.folds is not None:
+        out_of_fold(run, args.folds, lambda text: print(text, file=sys.stderr))
+    if train and not args.in_sample and (run.folder / predictions_file(OUT_OF_FOLD)).exists():
+        split = OUT_OF_FOLD
+    elif train:
+        print("in sample: the model was trained on these labels and believes wrong ones too", file=sys.stderr)
+    ranked = suspects(run.predictions(split), in_sample=train)
     if args.out is None:
         print(ranked.head(20).to_string(index=False))
     else:

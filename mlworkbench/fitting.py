@@ -20,6 +20,7 @@ from accelerate import PartialState
 from . import run as folder_of
 from .cache import decoded_images
 from .cells import mark_path
+from .corrections import correct
 from .datasets import ImageDataset
 from .exceptions import RunFailed, WorkbenchError
 from .job import Job, Route
@@ -87,7 +88,7 @@ def fit(
         if main and exists:  # refused now rather than after minutes of checking
             hold_folder()
         if resuming:
-            _refuse_other_labels(run, table)
+            table = _same_labels(run, table)
             if run.status == "finished":
                 return run
         checkpoint = route_class.read_checkpoint(run) if resuming else None
@@ -130,11 +131,20 @@ def _refuse_run(folder: Path, replaced: bool) -> None:
         )
 
 
-def _refuse_other_labels(run: Run, table: LabelTable) -> None:
+def _same_labels(run: Run, table: LabelTable) -> LabelTable:
+    """The table with the run's own corrections, if it came with none; other labels than the run's are refused."""
     if table.sha256 != run.state["labels_sha256"] or list(table.class_names) != run.class_names:
         raise WorkbenchError(
             f"{table.source} or its classes have changed since {run.folder} was begun; train into another folder"
         )
+    if not table.changed:
+        return correct(table, run.corrections)
+    if {tuple(row) for row in run.state.get("corrections", [])} != set(table.changed):
+        raise WorkbenchError(
+            f"the corrections are not those that {run.folder} was begun with; leave them out to go on with its own, "
+            "or train into another folder"
+        )
+    return table
 
 
 def _refuse_other_images(run: Run, prepared: Prepared) -> None:
@@ -223,6 +233,7 @@ def _begin(job: Job, precision: Precision) -> None:
         preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
         architecture=job.model.architecture,
         labels_sha256=table.sha256,
+        corrections=table.changed,
         images_hash=prepared.images_hash,
         tag_delimiter=table.tag_delimiter,
         **places,

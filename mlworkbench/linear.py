@@ -33,22 +33,23 @@ class LinearFit:
     out_of_fold: np.ndarray
 
 
-def fit_linear(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> LinearFit:
+def fit_linear(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0, folds: int = FOLDS) -> LinearFit:
     """Fit one L2-regularised logistic regression a class; unknown labels have no part in it.
 
-    Each class gets the penalty with the least log loss over five folds, which keep classes balanced and groups whole.
+    Each class gets the penalty with the least log loss over the folds, which keep classes balanced and groups whole.
 
     Parameters
     ----------
     x : float [N, D], features
     y : int8 [N, C] of 1, 0, -1 (left out)
     groups : [N], rows with equal values share a fold
+    folds : how many, at most as many as there are groups
 
     Raises
     ------
     WorkbenchError : all rows belong together, so that nothing can be held out
     """
-    folds = min(FOLDS, len(np.unique(groups)))
+    folds = min(folds, len(np.unique(groups)))
     if folds < 2:
         raise WorkbenchError("the images to train on all belong together; the probe needs at least two groups of them")
     fold = stratified_parts(y, groups, [1 / folds] * folds, seed)

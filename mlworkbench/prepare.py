@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from . import run as folder_of
 from .cells import mark_path
+from .corrections import correct, read_corrections
 from .demo import make_demo
 from .duplicates import joined_groups, linked_rows
 from .exceptions import WorkbenchError
@@ -99,6 +100,7 @@ def open_labels(
     image_root: str | Path | None = None,
     classes_file: str | Path | None = None,
     splits_file: str | Path | None = None,
+    corrections: str | Path | None = None,
 ) -> LabelTable:
     """Read a notebook's labels file; the built-in data set is made on first need."""
     file = from_project(labels_file)
@@ -106,7 +108,8 @@ def open_labels(
         print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
         make_demo(file.parent)
     root, classes, splits = (None if p is None else from_project(p) for p in (image_root, classes_file, splits_file))
-    return read_labels(file, root, classes, splits)
+    table = read_labels(file, root, classes, splits)
+    return table if corrections is None else correct(table, read_corrections(from_project(corrections)))
 
 
 def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:

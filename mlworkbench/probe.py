@@ -55,7 +55,7 @@ class ProbeRoute:
             return False
         self.features = features
         x, y = features[rows], job.dataset.targets[rows]
-        fitted = fit_linear(x, y.numpy(), job.prepared.groups[rows], job.settings.seed)
+        fitted = fit_linear(x, y.numpy(), job.prepared.groups[rows], job.settings.seed, job.settings.folds)
         head = job.model.head
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(fitted.weight))

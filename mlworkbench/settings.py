@@ -36,6 +36,7 @@ class Settings:
     compile : have torch.compile translate the network first (a minute or more; faster only on some machines)
     workers : processes that decode images where the cache does not hold them
     cache_gb : most disk space for decoded images, over all data sets, in 10^9 bytes; 0 decodes in every epoch
+    folds : for the route "probe", parts of its cross-validation
     ultralytics : for the route "ultralytics", arguments of its trainer beyond these, by Ultralytics' names
     """
 
@@ -60,11 +61,12 @@ class Settings:
     device: str = "auto"
     workers: int = 2
     cache_gb: float = 10.0
+    folds: int = 5
     ultralytics: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "image_size": 32}
+        least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "image_size": 32, "folds": 2}
         for name in (*least, "head_epochs", "patience", "workers", "seed"):
             value, low = getattr(self, name), least.get(name, 0)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:

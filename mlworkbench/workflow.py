@@ -13,6 +13,7 @@ import pandas as pd
 
 from . import run as folder_of
 from .cells import unmark_path
+from .corrections import Correction, correct
 from .datasets import ImageDataset, in_order, make_loader
 from .exceptions import WorkbenchError
 from .images import SUFFIXES, ImageFault, check_images
@@ -22,6 +23,7 @@ from .model import YOLOClassifier, build_model, load_weights
 from .precision import choose_device
 from .predictions import Predictions
 from .recorder import best_place
+from .slices import image_traits
 from .thresholds import Thresholds
 from .train import infer
 
@@ -79,13 +81,20 @@ class Run:
     def predictions(self, split: str, raw: bool = False) -> Predictions:
         """What the best weights say of a split, computed once and kept in the run folder.
 
+        Also of "train_out_of_fold", which the route "probe" and `folds.out_of_fold` leave: the training images as
+        models see them that were not trained on their labels.
+
         Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
         """
         file = self.folder / folder_of.predictions_file(split)
         if not file.exists():
+            if split == folder_of.OUT_OF_FOLD:
+                raise WorkbenchError(
+                    f"{self.folder} has no out-of-fold predictions: mlworkbench errors RUN --split train --folds 5"
+                )
             if split not in SPLITS:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
-            table = self._table(split)
+            table = _rows(self.table(), self._paths_of(split))
             with folder_of.writing(self.folder):  # not while its weights are still changing
                 self.write_predictions(replace(self.predict(table.paths, table.root, raw=True), y=table.y), split)
         found = Predictions.from_frame(pd.read_parquet(file), split)
@@ -115,27 +124,39 @@ class Run:
             folder_of.write_json(file, replace(thresholds, run=self.folder.resolve().name).to_dict())
         return file
 
-    def evaluate(self, split: str = "test") -> dict[str, Any]:
-        """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`."""
+    def evaluate(self, split: str = "test", corrections: Iterable[Correction] | None = None) -> dict[str, Any]:
+        """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`.
+
+        With corrections the labels are those of the labels file with these instead of the run's own, and nothing is
+        written: the file belongs to the labels that the run was trained with.
+        """
+        if corrections is not None:
+            found = self.predictions(split)
+            return evaluate(replace(found, y=_rows(self.table(corrections), found.paths).y), self.thresholds())
         scores = evaluate(self.predictions(split), self.thresholds())
         with folder_of.writing(self.folder):
             folder_of.write_json(self.folder / folder_of.metrics_file(split), scores)
         return scores
 
-    def table(self) -> LabelTable:
-        """The labels file as it was trained on; one that has changed since is an error."""
+    @property
+    def corrections(self) -> list[Correction]:
+        """Those that changed a label when the run was begun; `run.json` keeps them, whatever their file says by now."""
+        rows = self.state.get("corrections", [])
+        return [Correction(path, name, old, new, "wrong") for path, name, old, new in rows]
+
+    def table(self, corrections: Iterable[Correction] | None = None) -> LabelTable:
+        """The labels as they were trained on, or with other corrections; a labels file that has changed is an error."""
         state = self.state
         table = read_labels(
             state["labels_file"], state["image_root"], state["classes_file"], tag_delimiter=state["tag_delimiter"]
         )
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
-        return table
+        return correct(table, self.corrections if corrections is None else corrections)
 
-    def _table(self, split: str) -> LabelTable:
-        table = self.table()
-        rows = pd.Series(np.arange(len(table)), index=table.paths)
-        return table.take(rows.loc[self._paths_of(split)].to_numpy())
+    def traits(self, split: str) -> pd.DataFrame:
+        """What can be told of the images of a split without a model, for `slices.weak_slices`."""
+        return image_traits(_rows(self.table(), self._paths_of(split)))
 
     def splits(self) -> dict[str, str]:
         """The split of each image, as `splits.csv` has them."""
@@ -155,6 +176,12 @@ class Run:
         known = self.state if folder_of.holds_run(self.folder) else {}
         self.state = {**known, **changes}
         folder_of.write_json(self.folder / folder_of.STATE, self.state)
+
+
+def _rows(table: LabelTable, paths: Iterable[str]) -> LabelTable:
+    """The rows of these images, in this order."""
+    rows = pd.Series(np.arange(len(table)), index=table.paths)
+    return table.take(rows.loc[list(paths)].to_numpy())
 
 
 def evaluate(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:

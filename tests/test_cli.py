@@ -143,7 +143,7 @@ def test_the_package_imports_without_the_heavy_ones():
 
 def test_the_numpy_half_never_imports_torch():
     half = "labels images duplicates splits prepare importers run demo notebooks "
-    half += "predictions calibration metrics thresholds errors plots widgets"
+    half += "predictions calibration metrics thresholds errors slices paired corrections plots widgets"
     loaded = python(f"import sys\nfrom mlworkbench import {', '.join(half.split())}\nprint(*sys.modules)").split()
     assert not {"torch", "ultralytics"} & set(loaded)
 

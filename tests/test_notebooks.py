@@ -17,7 +17,8 @@ DATA = ["labels_file", "image_root", "classes_file", "splits_file", "run_dir"]
 PARAMETERS = {
     "01_inspect_data": {*DATA, "seed"},
     "02_train": {
-        *DATA, "model", "route", "epochs", "batch_size", "image_size", "learning_rate", "flip", "precision", "seed",
+        *DATA, "corrections", "model", "route", "epochs", "batch_size", "image_size", "learning_rate", "flip",
+        "precision", "seed",
     },
     "03_tune_thresholds": {"run_dir", "objective", "target"},
     "04_error_analysis": {"run_dir", "split", "top_k"},
