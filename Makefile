@@ -45,6 +45,7 @@ bench: setup
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/routes.py
 	$(BIN)/python benchmarks/widget.py
+	$(BIN)/python benchmarks/errors.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
@@ -52,6 +53,7 @@ bench-quick: setup
 	$(BIN)/python benchmarks/train.py --quick
 	$(BIN)/python benchmarks/routes.py --quick
 	$(BIN)/python benchmarks/widget.py --quick
+	$(BIN)/python benchmarks/errors.py --quick
 
 lint: setup
 	$(BIN)/ruff check

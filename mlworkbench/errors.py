@@ -102,7 +102,8 @@ def suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
         if len(known):
             scores[known, c] = get_label_quality_scores_per_class(labels, both)[:, 0]
     rows, classes = np.nonzero(y >= 0)
-    order = np.argsort(scores[rows, classes], kind="stable")
+    sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
+    order = np.lexsort((sure[rows, classes], scores[rows, classes]))
     rows, classes = rows[order], classes[order]
     return pd.DataFrame(
         {

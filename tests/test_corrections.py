@@ -41,13 +41,18 @@ def test_only_wrong_labels_change_and_nothing_that_no_longer_agrees(table):
     assert correct(table, marks[1:2]).notes == ()
 
 
-names = st.text(min_size=1, max_size=8).filter(lambda t: t.isprintable() and t.strip() == t)
+names = st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("=+./'\",;\n"), min_size=1, max_size=8)
 labels = st.sampled_from([(1, 0, "wrong"), (0, 1, "wrong"), (1, 1, "right"), (-1, -1, "unsure"), (-1, 0, "wrong")])
-marks = st.builds(lambda path, name, rest: Correction(path, name, *rest), names, st.sampled_from(["cat", "=1"]), labels)
+marks = st.builds(
+    lambda path, name, rest: Correction(path, name, *rest),
+    st.just("a.jpg") | names,
+    st.sampled_from(["cat", "=1", "'='"]),
+    labels,
+)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(marks, st.booleans()), max_size=12))
+@given(st.lists(st.tuples(marks, st.booleans()), max_size=6))
 def test_the_file_always_holds_the_last_mark_of_each_label(tmp_path_factory, steps):
     file, expected = tmp_path_factory.mktemp("marks") / "corrections.csv", {}
     for mark, undone in steps:

@@ -118,6 +118,12 @@ def test_suspects_where_labels_are_unknown_or_all_alike(rng):
     assert suspects(replace(predictions, y=np.full_like(y, -1))).empty
 
 
+def test_the_surer_of_two_certainties_comes_first():
+    logits = np.array([[30], [90], [60], [-2]], np.float32)
+    found = suspects(Predictions(np.array(list("abcd"), object), ["x"], logits, np.zeros((4, 1), np.int8), "val"))
+    assert found.image_path.tolist() == ["b", "c", "a", "d"] and found.score.tolist()[:3] == [0, 0, 0]
+
+
 def test_a_model_that_has_seen_the_labels_ranks_them_only_when_that_is_said():
     seen = replace(example(), split="train")
     with pytest.raises(WorkbenchError, match="the model has seen the labels of its training images"):
