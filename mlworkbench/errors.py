@@ -93,14 +93,10 @@ def suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
     if predictions.split == "train" and not in_sample:
         raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
     y, p = predictions.labels, predictions.probabilities
-    scores = np.full(y.shape, np.nan)
-    for c in range(y.shape[1]):
-        known = np.flatnonzero(y[:, c] >= 0)  # cleanlab knows no unknown labels
-        # Beside the class stands one that is surely present everywhere: cleanlab wants a present label somewhere.
-        labels = [[0, 1] if label else [1] for label in y[known, c].tolist()]
-        both = np.column_stack((p[known, c], np.ones(len(known))))
-        if len(known):
-            scores[known, c] = get_label_quality_scores_per_class(labels, both)[:, 0]
+    # cleanlab knows no unknown labels: they pass for absent, which changes no other label's score, and are left out.
+    # And it wants some label present, so beside the classes stands one that surely is, everywhere.
+    labels = [[*np.flatnonzero(row == 1).tolist(), y.shape[1]] for row in y]
+    scores = get_label_quality_scores_per_class(labels, np.column_stack((p, np.ones(len(p)))))
     rows, classes = np.nonzero(y >= 0)
     sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
     order = np.lexsort((sure[rows, classes], scores[rows, classes]))

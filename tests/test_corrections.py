@@ -137,6 +137,17 @@ def test_a_kill_in_the_middle_keeps_every_mark_that_was_told(tmp_path):
     assert len(read_corrections(file)) == len(kept) + 1
 
 
+def test_a_mark_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
+    file = tmp_path / "corrections.csv"
+    record(file, Correction("a.jpg", "cat", 1, 0, "wrong"))
+    with monkeypatch.context() as patch:
+        patch.setattr("mlworkbench.run.os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            record(file, Correction("b.jpg", "cat", 1, 0, "wrong"))
+    assert read_corrections(file) == [Correction("a.jpg", "cat", 1, 0, "wrong")]
+    assert sorted(f.name for f in tmp_path.iterdir()) in ([".corrections.csv.lock", file.name], [file.name])
+
+
 def test_of_two_writers_neither_loses_the_others_marks(tmp_path):
     file = tmp_path / "corrections.csv"
     for writer in [marking(file, 40, name) for name in "ab"]:
@@ -182,7 +193,9 @@ def test_a_corrections_file_may_grow_and_the_run_stays_what_it_was(mended, demo_
             record(grown, Correction(path, "one", int(y[1]), 1 - int(y[1]), "wrong"))
     own = run.evaluate()
     against = run.evaluate("test", read_corrections(grown))
-    assert against["classes"]["one"] != own["classes"]["one"]
+    flipped = [path not in [c.image_path for c in run.corrections] for path in test.paths]
+    assert against["classes"]["one"]["support"] == np.where(flipped, 1 - test.labels[:, 1], test.labels[:, 1]).sum()
+    assert against["classes"]["one"]["support"] != own["classes"]["one"]["support"]
     assert against["classes"]["two"]["ap"] == pytest.approx(own["classes"]["two"]["ap"], nan_ok=True)
     kept = (run.folder / "metrics/test.json").read_bytes()
     assert main(["evaluate", str(run.folder), "--corrections", str(grown)]) == 0

@@ -35,14 +35,14 @@ def trainings(monkeypatch):
 
 def test_each_training_image_is_predicted_by_a_network_that_was_not_trained_on_it(trained, trainings):
     said = []
-    found = out_of_fold(trained, 2, said.append)
+    found = out_of_fold(trained, 3, said.append)
     train = trained.predictions("train")
     assert found.split == OUT_OF_FOLD and sorted(found.paths) == sorted(train.paths)
     labels = dict(zip(train.paths, train.labels.tolist(), strict=True))
     assert all(labels[p] == y for p, y in zip(found.paths, found.labels.tolist(), strict=True))
     assert np.isfinite(found.logits).all()
     held = [set(table.paths[table.split == "test"]) for table, _ in trainings]
-    assert len(held) == 2 and held[0] | held[1] == set(train.paths) and not held[0] & held[1]
+    assert set.union(*held) == set(train.paths) and [len(part) for part in held] == [len(train) // 3] * 3
     val = set(trained.predictions("val").paths)
     for table, settings in trainings:
         learned = set(table.paths[table.split == "train"])
@@ -50,9 +50,8 @@ def test_each_training_image_is_predicted_by_a_network_that_was_not_trained_on_i
         assert set(table.paths[table.split == "val"]) == val and len(table) == len(train) + len(val)
         assert {**settings, "precision": "fp32"} == trained.state["settings"]
     seconds = trained.state["seconds"]
-    assert (
-        said[0].startswith(f"2 networks, each on 50% of the training images: about {seconds:.0f} s") and len(said) == 3
-    )
+    expected = f"3 networks, each on 67% of the training images: about {2 * seconds:.0f} s, as the run itself took"
+    assert said[0].startswith(expected) and len(said) == 4
     # an oracle of its own: the same two networks, trained by hand
     table, settings = trainings[0]
     again = fit(table, trained.folder.parent / "by_hand", **settings).predictions("test", raw=True)
@@ -78,6 +77,14 @@ def test_from_trained_weights_heads_are_fitted_on_their_features(trained, demo_l
     assert (run.predictions(OUT_OF_FOLD).logits == found.logits).all()
     again = fit(table, tmp_path / "again", **{**settings, "folds": 4}).predictions(OUT_OF_FOLD, raw=True)
     assert (again.logits != found.logits).any()  # other folds, other heads
+
+
+def test_a_probe_has_features_that_saw_no_label_whatever_its_weights(demo_labels, tmp_path, trainings):
+    run = fit(read_labels(demo_labels), tmp_path / "run", route="probe", **SETTINGS)
+    five = run.predictions(OUT_OF_FOLD)
+    assert (out_of_fold(run, 5, lambda _: None).logits == five.logits).all()
+    assert (out_of_fold(run, 2, lambda _: None).logits != five.logits).any()
+    assert [settings["route"] for _, settings in trainings] == ["probe", "probe"]
 
 
 def test_the_command_line_names_what_it_ranks(trained, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from mlworkbench.slices import COLUMNS, image_traits, weak_slices
 DARK = 64
 
 
-def drawn(seed, planted=False, images=400, missed=0.2, added=0.03):
+def drawn(seed, planted=False, images=401, missed=0.2, added=0.03):
     """Predictions whose mistakes have nothing to do with anything, but where class c2 cannot be read in the dark."""
     rng = np.random.default_rng(seed)
     y = (rng.random((images, 5)) < [0.5, 0.3, 0.3, 0.2, 0.1]).astype(np.int8)
@@ -60,6 +60,11 @@ def test_each_comparison_is_fishers_test_and_a_share_of_images():
     masks = {f"camera {name}": (traits.camera == name).to_numpy() for name in ("old", "new")}
     masks |= {f"width {side}": (traits.width == side).to_numpy() for side in (64, 96, 128)}
     masks |= {f"c{c} present": y[:, c] == 1 for c in range(5)}
+    low, middle, high = np.quantile(traits.height, [0.25, 0.5, 0.75])
+    masks[f"height up to {low:.4g}"] = (traits.height <= low).to_numpy()
+    masks[f"height above {middle:.4g} up to {high:.4g}"] = traits.height.between(middle, high, "right").to_numpy()
+    masks[f"height above {high:.4g}"] = (traits.height > high).to_numpy()
+    assert low in traits.height.values and set(masks) <= {*found.slice}
     checked = 0
     for row in found[found.slice.isin(list(masks))].itertuples():
         inside = masks[row.slice]
