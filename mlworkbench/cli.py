@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="another setting: accumulate, backbone_rate, cache_gb, crop, ema, folds, head_epochs, patience, positive_weight, "
-        "weight_decay (README says what they do)",
+        help="another setting: accumulate, backbone_rate, cache_gb, crop, ema, folds, head_epochs, patience, "
+        "positive_weight, weight_decay (README says what they do)",
     )  # fmt: skip
     existing = sub.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in RUN, if there is one")
