@@ -244,6 +244,7 @@ def comparison(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@rc_context(_STYLE)
 def telling_images(
     rows: pd.DataFrame, images: Sequence[np.ndarray], class_names: Sequence[str], most: int = 10
 ) -> Figure:
@@ -281,6 +282,7 @@ def telling_images(
     return figure
 
 
+@rc_context(_STYLE)
 def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
     """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
     predictions = thresholds.calibrated(predictions)
