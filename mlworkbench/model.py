@@ -113,10 +113,6 @@ def independent_head(head: nn.Module) -> nn.Sequential:
     """
     parts = {name: getattr(head, name) for name in ("conv", "pool")}
     parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}
-    if isinstance(head.f, list):  # it takes the maps of several layers
-        with quietly():
-            from ultralytics.nn.modules import Concat
-        parts = {"cat": Concat(1), **parts}
     plain = nn.Sequential(OrderedDict(parts))
     for name in ("i", "f", "type", "np"):  # by which their models find a layer's input
         setattr(plain, name, getattr(head, name))

@@ -23,7 +23,7 @@ import mlworkbench as mw
 from mlworkbench import Run, WorkbenchError, fit, read_labels, ultralytics_route, yolo
 from mlworkbench import run as folder_of
 from mlworkbench.losses import bce, mean_known
-from mlworkbench.model import build_model, independent_head, read_pt, softmax_odds
+from mlworkbench.model import read_pt, softmax_odds
 from mlworkbench.probe import pooled_features
 from mlworkbench.ultralytics_route import MultiLabelTrainer
 
@@ -289,23 +289,6 @@ def test_softmax_odds_by_hand(rng):
     p = z.softmax(1)
     np.testing.assert_allclose(softmax_odds(z).sigmoid(), p, rtol=1e-9)
     assert torch.isfinite(softmax_odds(z)).all()  # where p rounds to 1
-
-
-def test_a_network_of_the_users_own_whose_head_takes_several_maps(table, tmp_path):
-    file = tmp_path / "own.yaml"
-    file.write_text(
-        "nc: 3\nbackbone:\n- [-1, 1, Conv, [16, 3, 2]]\n- [-1, 1, Conv, [32, 3, 1]]\n- [-2, 1, Conv, [32, 3, 1]]\n"
-        "head:\n- [[-1, -2], 1, Classify, [nc]]\n"
-    )
-    try:
-        model = build_model(str(file), table.class_names)
-    except WorkbenchError as error:
-        pytest.skip(f"this version of Ultralytics builds no such head: {error}")
-    images, head = torch.rand(2, 3, 32, 32), model.net.model[-1]
-    with torch.no_grad():
-        expected = model.eval()(images).sigmoid()
-        model.net.model[-1] = independent_head(head)
-        np.testing.assert_allclose(model.net(images), expected, atol=1e-6)
 
 
 def test_a_yaml_of_the_users_own_through_every_route(table, tmp_path):
