@@ -276,7 +276,9 @@ def telling_images(
         right.set_xticklabels([plain(class_names[c], 12) for c in chosen], fontsize=9)
         for label, c in zip(right.get_xticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if y[c] == 1 else "normal")
-        right.set_yticklabels([f"{row.approach}: {plain(row.says, 60)}" for row in said.itertuples()], fontsize=8)
+        right.set_yticklabels(
+            [f"{row.approach}: {plain(row.says, 90)}".replace(" (", "\n(") for row in said.itertuples()], fontsize=8
+        )
         right.grid(False)
         right.tick_params(length=0)
     return figure
