@@ -1,8 +1,8 @@
 """Runs held against each other: any two on one split, and the four ways that people are told of."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ import pandas as pd
 from .fitting import fit
 from .labels import LabelTable
 from .metrics import score
+from .model import quietly
 from .paired import Paired, compare
 from .predictions import Predictions
 from .run import holds_run
 from .thresholds import Thresholds, tune_thresholds
 from .workflow import Run
-
-log = logging.getLogger("mlworkbench")
 
 # What a user writes for each; the softmax needs more, since it knows one class an image and no labels file.
 CODE = {
@@ -74,13 +73,8 @@ def train_all(
         run = Run(folder / name)
         same = holds_run(run.folder) and run.status != "failed"
         same = same and all(run.state["settings"].get(key) == value for key, value in wanted.items())
-        level = log.level
-        try:
-            if runs:  # what the first has said of the images is true of all
-                log.setLevel(logging.ERROR)
+        with quietly() if runs else nullcontext():  # what the first has said of the images is true of all
             runs[name] = fit(table, run.folder, overwrite=not same, resume=same, **wanted)
-        finally:
-            log.setLevel(level)
         if on_run is not None:
             on_run(name, runs[name])
     return runs

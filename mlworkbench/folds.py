@@ -41,10 +41,7 @@ def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) 
     """
     if folds < 2:
         raise WorkbenchError(f"{folds} folds; expected at least 2")
-    settings, split = run.state["settings"], run.splits()
-    table = run.table()
-    table = table.take(np.array([path in split for path in table.paths]))
-    table = replace(table, split=np.array([split[path] for path in table.paths], dtype=object))
+    settings, table = run.state["settings"], run.split_table()
     with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary, quietly():  # it was all said when run began
         folder = Path(temporary)
         if settings["route"] == "probe" or str(settings["model"]).endswith(".pt"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,21 +57,14 @@ class Job:
         """The loss of the settings for the labels of the training split."""
         return make_loss(self.settings.loss, self.targets("train"), self.settings.positive_weight)
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """What the run's best weights say of these rows of the data set, float32 [n, C]."""
-        order = in_order(rows, self.settings.batch_size)
-        return infer(
-            Run(self.run.folder).model, make_loader(self.dataset, order, self.settings.workers), self.processes.device
-        )
-
     def recorder(self, history: Sequence[Mapping[Any, float]] = ()) -> Recorder:
         """A recorder of this run that goes on from these rows."""
         names, targets = self.model.class_names, self.targets("val")
         return Recorder(self.run.folder, names, self.loss(), targets, history, self.on_epoch_end, self.main)
 
 
-class Route(Protocol):
-    """A way to train: everything that can refuse does so in `__init__`, before anything is written.
+class Route:
+    """A way to train: everything that can refuse does so in `check` or `__init__`, before anything is written.
 
     Attributes
     ----------
@@ -82,7 +75,8 @@ class Route(Protocol):
     precision: Precision
     recorder: Recorder
 
-    def __init__(self, job: Job): ...
+    def __init__(self, job: Job):
+        self.job = job
 
     @staticmethod
     def check(settings: Settings, device: torch.device) -> None:
@@ -91,9 +85,14 @@ class Route(Protocol):
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
         """Where a run of this route goes on from; None where it must begin anew."""
+        return None
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         """Train to the end, or False after being asked to stop, with everything saved."""
+        raise NotImplementedError
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
-        """What the best weights say of these rows of the data set; see `Job.logits`."""
+        """What the run's best weights say of these rows of the data set, float32 [n, C]."""
+        job, order = self.job, in_order(rows, self.job.settings.batch_size)
+        loader = make_loader(job.dataset, order, job.settings.workers)
+        return infer(Run(job.run.folder).model, loader, job.processes.device)

@@ -4,25 +4,23 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from . import recorder
 from .datasets import EpochBatches, in_order, make_loader
 from .exceptions import WorkbenchError
-from .job import Job
+from .job import Job, Route
 from .model import save_weights
 from .precision import Precision, choose_precision, share
 from .prepare import progress_bar
-from .settings import Settings
 from .train import Trainer
 from .workflow import Run
 
 
-class LoopRoute:
+class LoopRoute(Route):
     """See `job.Route`."""
 
     def __init__(self, job: Job):
-        self.job, self.logits, settings = job, job.logits, job.settings
+        super().__init__(job)
+        settings = job.settings
         self.batches, loss = self._make_batches(), job.loss()
 
         def trial(precision: Precision) -> Callable[[], object]:
@@ -41,10 +39,6 @@ class LoopRoute:
             self.trainer.load_state(job.checkpoint)
         if job.main and self.recorder.history:
             _ = job.run.model  # refused now if the best weights are gone
-
-    @staticmethod
-    def check(settings: Settings, device: torch.device) -> None:
-        """It does all of them."""
 
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ scikit-learn computes what it defines; our own code stands only where labels can
 resamples have to be fast.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -284,13 +283,12 @@ def interval(samples: np.ndarray, level: float = 0.95) -> dict[str, float]:
     return {"se": float(samples.std(ddof=1)), "low": float(low), "high": float(high)}
 
 
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927), in constant time; NaN where nothing was counted."""
-    if not of:
-        return float("nan"), float("nan")
+def wilson(hits: Any, of: Any) -> tuple[Any, Any]:
+    """95 % interval of a share or of many (Wilson 1927): its low and high end; NaN where nothing was counted."""
     z2 = 3.841458820694124
-    middle, spread = hits + z2 / 2, math.sqrt(z2 * (hits * (of - hits) / of + z2 / 4))
-    return max(0.0, (middle - spread) / (of + z2)), min(1.0, (middle + spread) / (of + z2))
+    share, of = ratio(hits, of), np.asarray(of, float)
+    middle, spread = of * share + z2 / 2, np.sqrt(z2 * (of * share * (1 - share) + z2 / 4))
+    return np.maximum((middle - spread) / (of + z2), 0), np.minimum((middle + spread) / (of + z2), 1)
 
 
 def class_table(scores: dict[str, Any]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest, false_discovery_control
 
 from .exceptions import WorkbenchError
-from .metrics import average_precision, bootstrap, interval
+from .metrics import average_precision, bootstrap, interval, mean_defined
 from .predictions import Predictions
 from .thresholds import Thresholds
 
@@ -80,7 +80,7 @@ def compare(
             "high": [found["high"] for found in spread],
         }
     )
-    means = np.nanmean(ap, 1) if not np.isnan(ap).all() else np.full(2, np.nan)
+    means = mean_defined(ap, 1)
     now, then = (~part.any(1) for part in (wrong[1], wrong[0]))
     gained, lost = int((now & ~then).sum()), int((then & ~now).sum())
     rows, columns = np.nonzero(better | worse)

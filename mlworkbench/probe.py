@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +12,19 @@ from torch.nn import functional as F
 from . import run as folder_of
 from .cache import cached_array
 from .datasets import Batch, in_order, make_loader
-from .job import Job
+from .job import Job, Route
 from .linear import fit_linear
 from .losses import mean_known
 from .model import YOLOClassifier, save_weights
 from .precision import Precision
 from .predictions import Predictions
 from .prepare import progress_bar
-from .settings import Settings
 from .train import infer
-from .workflow import Run
 
 log = logging.getLogger("mlworkbench")
 
 
-class ProbeRoute:
+class ProbeRoute(Route):
     """See `job.Route`. Epochs, rates, augmentation and precision have no part in it.
 
     The fitted head takes the place of the network's last layer. Its out-of-fold logits of the training split, each by a
@@ -35,17 +32,10 @@ class ProbeRoute:
     """
 
     def __init__(self, job: Job):
-        self.job, self.precision, self.recorder = job, Precision("fp32", channels_last=True), job.recorder()
+        super().__init__(job)
+        self.precision, self.recorder = Precision("fp32", channels_last=True), job.recorder()
         if not job.model.trained and job.main:
             log.warning("model %s starts from random weights: its features know little of images", job.settings.model)
-
-    @staticmethod
-    def check(settings: Settings, device: torch.device) -> None:
-        """It needs few of them, and minds none."""
-
-    @staticmethod
-    def read_checkpoint(run: Run) -> dict[str, Any] | None:
-        return None
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, start = self.job, time.perf_counter()

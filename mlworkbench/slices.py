@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, hypergeom, norm
+from scipy.stats import false_discovery_control, hypergeom
 
 from .exceptions import WorkbenchError
 from .images import ImageInfo, check_images
 from .labels import LabelTable
-from .metrics import outcomes, ratio
+from .metrics import outcomes, ratio, wilson
 from .predictions import Predictions
 from .thresholds import Thresholds
 
@@ -123,12 +123,6 @@ def _cut(name: str, values: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
 
 def _difference_interval(a: np.ndarray, m: np.ndarray, b: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval of a - b, shares of m and n: Newcombe's hybrid of two score intervals (Wilson 1927)."""
-    (low_a, high_a), (low_b, high_b) = _wilson(a, m), _wilson(b, n)
+    (low_a, high_a), (low_b, high_b) = wilson(a * m, m), wilson(b * n, n)
     low = a - b - np.hypot(a - low_a, high_b - b)
     return low, a - b + np.hypot(high_a - a, b - low_b)
-
-
-def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    z = norm.ppf(0.975)
-    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from packaging.version import Version
 from PIL import Image
@@ -37,7 +36,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from . import run as folder_of
 from .datasets import augment, sample_uniforms
 from .exceptions import WorkbenchError
-from .job import Job
+from .job import Job, Route
 from .losses import mean_known
 from .metrics import score
 from .precision import Precision
@@ -50,8 +49,9 @@ from .workflow import Run
 log = logging.getLogger("mlworkbench")
 
 TRIED = ("8.4.150", "8.5.0")  # from, and below
-OFF = {"scale": 0.0, "fliplr": 0.0, "flipud": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
-AUGMENTATIONS = {**OFF, "auto_augment": None}
+AUGMENTATIONS = {"auto_augment": None} | dict.fromkeys(
+    ("scale", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0
+)
 FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
          "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False,
          "resume": False}  # fmt: skip
@@ -59,13 +59,13 @@ TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_
          "patience", "seed", "amp", "workers", "device", "lr0", "split")  # fmt: skip
 
 
-class UltralyticsRoute:
+class UltralyticsRoute(Route):
     """See `job.Route`. Goes on from the last whole epoch, as their trainer does, with other random numbers."""
 
     def __init__(self, job: Job):
-        self.job, self.logits = job, job.logits
+        super().__init__(job)
         epochs = 0 if job.checkpoint is None else job.checkpoint["epoch"] + 1
-        history = pd.read_csv(job.run.folder / folder_of.HISTORY)[:epochs].to_dict("records") if epochs else ()
+        history = job.run.history[:epochs].to_dict("records") if epochs else ()
         self.recorder, self.arguments = job.recorder(history), _arguments(job)
         if job.checkpoint:
             state = job.checkpoint["model"].state_dict()

@@ -154,6 +154,11 @@ class Run:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
         return correct(table, self.corrections if corrections is None else corrections)
 
+    def split_table(self) -> LabelTable:
+        """The images that the run took, with the labels and the splits that it gave them."""
+        splits = self.splits()
+        return replace(_rows(self.table(), splits), split=np.array(list(splits.values()), dtype=object))
+
     def traits(self, split: str) -> pd.DataFrame:
         """What can be told of the images of a split without a model, for `slices.weak_slices`."""
         return image_traits(_rows(self.table(), self._paths_of(split)))

@@ -5,7 +5,6 @@ from . import model as models  # first: it says how Ultralytics may load checkpo
 # isort: on
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,9 +79,9 @@ class MultiLabelPredictor(ClassificationPredictor):
             return torch.from_numpy(np.ascontiguousarray(squared(np.array(image), size))).float() / 255
 
         self.transforms = whole
-        folder = Path(str(self.args.model)).parent.parent
-        known = folder_of.holds_run(folder) and Run(folder).class_names == list(self.model.names.values())
-        self.thresholds = Run(folder).thresholds() if known else Thresholds.default(list(self.model.names.values()))
+        run, names = _run_of(self.args.model), list(self.model.names.values())
+        known = folder_of.holds_run(run.folder) and run.class_names == names
+        self.thresholds = run.thresholds() if known else Thresholds.default(names)
 
     def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any) -> list[Results]:
         results = super().postprocess(preds, img, orig_imgs)
@@ -146,11 +145,8 @@ class MultiLabelYOLO(YOLO):
         """
         given.pop("verbose", None)
         if given.pop("resume", False):
-            run = Run(Path(str(self.ckpt_path)).parent.parent)
-            table = run.table()
-            splits = run.splits()  # of all but what was set aside, and will be again
-            table = replace(table, split=np.array([splits.get(path, "train") for path in table.paths], object))
-            self.run = fit(table, run.folder, resume=True, callbacks=self.callbacks)
+            run = _run_of(self.ckpt_path)
+            self.run = fit(run.split_table(), run.folder, resume=True, callbacks=self.callbacks)
         else:
             data = given.pop("data", None)
             if data is None:
@@ -175,7 +171,7 @@ class MultiLabelYOLO(YOLO):
                 f"val knows only split; {next(iter(given))} belongs to predict or to another labels file's run"
             )
         self.metrics = MultiLabelMetrics()
-        self.metrics.process(Run(Path(str(self.ckpt_path)).parent.parent).predictions(split))
+        self.metrics.process(_run_of(self.ckpt_path).predictions(split))
         return self.metrics
 
     def load(self, weights: Any = None) -> "MultiLabelYOLO":
@@ -185,6 +181,11 @@ class MultiLabelYOLO(YOLO):
         raise WorkbenchError(
             "their search over hyperparameters trains class folders; call train for each setting instead"
         )
+
+
+def _run_of(weights: Any) -> Run:
+    """The run whose `weights/` a checkpoint lies in, if there is one."""
+    return Run(Path(str(weights)).parent.parent)
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
