@@ -76,7 +76,7 @@ def _by_networks(run: Run, table: LabelTable, folds: int, folder: Path, say: Cal
         split = np.where(prepared.split == "test", "", prepared.split)
         split[rows[fold == k]] = "test"  # held out: `fit` predicts it at the end
         part = replace(prepared.table, split=split).take(split != "")
-        held = _finished(fit(part, folder / str(k), **settings)).predictions("test", raw=True)
+        held = _finished(fit(part, folder / str(k), **settings)).predictions("test", raw=True, steady=True)
         logits[[place[path] for path in held.paths]] = held.logits
         say(f"network {k + 1} of {folds} is trained")
     return Predictions(prepared.table.paths[rows], run.class_names, logits, prepared.table.y[rows], OUT_OF_FOLD)
