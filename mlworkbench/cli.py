@@ -148,9 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     seen = sub.add_mutually_exclusive_group()
     seen.add_argument(
         "--folds", type=int, metavar="K",
-        help="for training images: first have K models predict them, each those that it was not trained on",
+        help="training images by K models, each of those that it was not trained on (default from trained weights)",
     )  # fmt: skip
-    seen.add_argument("--in-sample", action="store_true", help="training images by the run's model, which learned them")
+    seen.add_argument(
+        "--in-sample", action="store_true", help="training images by the run itself (default from random weights)"
+    )
     sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
 
     sub = command("notebooks", _notebooks, "run the ordered notebooks")
@@ -321,20 +323,18 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _errors(args: argparse.Namespace) -> None:
     from .errors import suspects
-    from .folds import out_of_fold
-    from .run import OUT_OF_FOLD, predictions_file, write_whole
+    from .folds import for_suspects
+    from .run import write_whole
     from .workflow import Run
 
-    run, split, train = Run(args.run), args.split, args.split == "train"
-    if (args.folds is not None or args.in_sample) and not train:
-        raise WorkbenchError(f"the run was not trained on the labels of {split}: --folds and --in-sample are for train")
-    if args.folds is not None:
-        out_of_fold(run, args.folds, lambda text: print(text, file=sys.stderr))
-    if train and not args.in_sample and (run.folder / predictions_file(OUT_OF_FOLD)).exists():
-        split = OUT_OF_FOLD
-    elif train:
-        print("in sample: the model was trained on these labels and believes wrong ones too", file=sys.stderr)
-    ranked = suspects(run.predictions(split), in_sample=train)
+    if (args.folds is not None or args.in_sample) and args.split != "train":
+        raise WorkbenchError(
+            f"the run was not trained on the labels of {args.split}: --folds and --in-sample are for train"
+        )
+    judge = for_suspects(
+        Run(args.run), args.split, args.folds, args.in_sample, lambda text: print(text, file=sys.stderr)
+    )
+    ranked = suspects(judge, in_sample=judge.split == "train")
     if args.out is None:
         print(ranked.head(20).to_string(index=False))
     else:

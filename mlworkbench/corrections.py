@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import filelock
@@ -109,10 +108,14 @@ def _change(file: Path, label: tuple[str, str], correction: Correction | None) -
         marks = read_corrections(file) if file.exists() else []
         before = next((m for m in marks if (m.image_path, m.class_name) == label), None)
         kept = [m for m in marks if m is not before]
-        last = [] if correction is None else [correction]
-        rows = ((mark_path(m.image_path), mark_text(m.class_name), m.old, m.new, m.mark) for m in chain(kept, last))
-        write_whole(file, write_csv(rows, COLUMNS))
+        write_corrections(file, kept if correction is None else [*kept, correction])
     return before
+
+
+def write_corrections(file: Path, marks: Iterable[Correction]) -> None:
+    """The file of these marks, in place of what it was."""
+    rows = ((mark_path(m.image_path), mark_text(m.class_name), m.old, m.new, m.mark) for m in marks)
+    write_whole(file, write_csv(rows, COLUMNS))
 
 
 def correct(table: LabelTable, corrections: Iterable[Correction]) -> LabelTable:

@@ -7,7 +7,7 @@ from .exceptions import WorkbenchError
 from .metrics import outcomes
 from .predictions import Predictions
 from .run import OUT_OF_FOLD
-from .thresholds import Thresholds
+from .thresholds import Thresholds, margin
 
 
 def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame:
@@ -16,9 +16,8 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
     Returns
     -------
     Columns `image_path, split, class, kind` ("false positive" or "false negative"), `label, probability, threshold,
-    margin, tuned_on`. The margin is |p - threshold| as a share of the room on that side, so that 1 is the most
-    confident mistake for every class, whatever its threshold. `tuned_on` says that the thresholds were tuned on these
-    images.
+    margin, tuned_on`. The margin (see `thresholds.margin`) counts up from 0, so that 1 is the most confident mistake
+    for every class, whatever its threshold. `tuned_on` says that the thresholds were tuned on these images.
     """
     predictions = thresholds.calibrated(predictions)
     y, p = predictions.labels, predictions.probabilities
@@ -26,7 +25,6 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
     present = thresholds.decide(predictions)
     rows, classes = np.nonzero((y >= 0) & (present != (y == 1)))
     value, limit, over = p[rows, classes], limits[classes], present[rows, classes]
-    room = np.maximum(np.where(over, 1 - limit, limit), 1e-7)
     frame = pd.DataFrame(
         {
             "image_path": predictions.paths[rows],
@@ -36,7 +34,7 @@ def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFr
             "label": y[rows, classes],
             "probability": value,
             "threshold": limit,
-            "margin": np.abs(value - limit) / room,
+            "margin": np.abs(margin(value, limit)),
             "tuned_on": thresholds.tuned_on(predictions),
         }
     )

@@ -128,6 +128,14 @@ def class_scores(y: np.ndarray, decisions: np.ndarray) -> dict[str, np.ndarray]:
     return n | {"support": n["tp"] + n["fn"]} | ratios(n["tp"], n["fp"], n["fn"])
 
 
+def number(p: float) -> str:
+    """A probability or threshold in three decimals, or in as many as tell it from 0 and 1."""
+    text = f"{p:.3f}"
+    if text in ("0.000", "1.000") and 0 < p < 1:
+        return f"{p:.0e}" if p < 0.5 else f"1−{1 - p:.0e}"
+    return text
+
+
 def shown(value: float, digits: int = 4) -> str:
     """A score as people see it: `–` where it is undefined."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}"

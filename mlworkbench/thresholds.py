@@ -155,6 +155,12 @@ class Thresholds:
             raise WorkbenchError(f"thresholds.json is not as the workbench writes it ({error!r}); tune again") from None
 
 
+def margin(p: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """How far probabilities lie from their thresholds, as a share of the room on that side: -1..1, below 0 absent."""
+    room = np.maximum(np.where(p >= threshold, 1 - threshold, threshold), 1e-7)
+    return (p - threshold) / room
+
+
 class Curves:
     """The scores of every class at every threshold, sorted once so that a lookup costs O(log N) a class.
 

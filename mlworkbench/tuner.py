@@ -12,7 +12,7 @@ import numpy as np
 
 from . import tuner_picture as picture
 from .exceptions import WorkbenchError
-from .metrics import mean_defined, shown
+from .metrics import mean_defined, number, shown
 from .plots import shortened
 from .predictions import Predictions
 from .thresholds import DRAWN, FEW, OBJECTIVES, Curves, Thresholds, shared_threshold, tune_class
@@ -259,7 +259,7 @@ class ThresholdTuner(w.VBox):
     def _row(self, c: int) -> str:
         positives = int(self.curves.positives[c])
         mark = "!" if self._how[c][2] is False else ("·" if positives < FEW else "")
-        columns = f"{mark:1} {shown(self._f1[c], 3):>5} {picture.number(self.values[c]):>9} {positives:>7,}  "
+        columns = f"{mark:1} {shown(self._f1[c], 3):>5} {number(self.values[c]):>9} {positives:>7,}  "
         return columns.replace(" ", "\u00a0") + shortened(self.names[c], 60)
 
     def _tell(self, message: str = "") -> None:

@@ -3,16 +3,14 @@
 A background is drawn once a class. Over it lies a small layer of the same size, the only thing that a move replaces.
 """
 
-import base64
-import io
 from html import escape
 
 import numpy as np
-import PIL.Image
 
-from .metrics import shown, wilson
+from .metrics import number, shown, wilson
 from .plots import BLUE, GREY, ORANGE, shortened
 from .thresholds import Curves
+from .widgets import data_uri
 
 WIDTH, HEIGHT = 720, 420
 LEFT, TOP, SIDE, TALL = 46, 12, 266, 188  # of the precision-recall curve
@@ -76,14 +74,6 @@ STYLE = f"""<style onload="{_ONCE}">
 .mlw-tuner figcaption {{ font-size: 12px; line-height: 16px; font-variant-numeric: tabular-nums; }}
 .mlw-tuner .mlw-cut {{ border-left: 2px dashed var(--ink); }}
 </style>"""
-
-
-def number(threshold: float) -> str:
-    """A threshold in three decimals, or in as many as tell it from 0 and 1."""
-    text = f"{threshold:.3f}"
-    if text in ("0.000", "1.000") and 0 < threshold < 1:
-        return f"{threshold:.0e}" if threshold < 0.5 else f"1−{1 - threshold:.0e}"
-    return text
 
 
 def background(curves: Curves, c: int, name: str) -> str:
@@ -239,10 +229,7 @@ def figure(pixels: np.ndarray | None, path: str, p: float, label: int, present: 
     alt = escape(f"{path}: p {number(p)}, label {truth}, called {'present' if present else 'absent'}")
     picture = f"<div role='img' aria-label='{alt}' title='{alt}'>cannot be read</div>"
     if pixels is not None:
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-        data = base64.b64encode(buffer.getvalue()).decode()
-        picture = f"<img alt='{alt}' title='{alt}' src='data:image/jpeg;base64,{data}'>"
+        picture = f"<img alt='{alt}' title='{alt}' src='{data_uri(pixels)}'>"
     mark = "✗ " if wrong else ("✓ " if label >= 0 else "")
     return (
         f"<figure class='{'mlw-wrong' if wrong else ''}'>{picture}"

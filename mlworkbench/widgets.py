@@ -1,6 +1,8 @@
 """What moves in a notebook: figures as pictures, a live training plot, and galleries."""
 
 import base64
+import io
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -88,23 +90,61 @@ def sample_gallery(paths: np.ndarray, y: np.ndarray, class_names: list[str], roo
     return plots.gallery([thumbnail(path, root) for path in paths], captions, columns)
 
 
-def error_gallery(errors: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
-    """The first errors (see `errors.disagreements`), every number named in words."""
+def error_gallery(
+    errors: pd.DataFrame, root: Path, top_k: int = 12, look: Callable[[str, str], np.ndarray] | None = None
+) -> Figure:
+    """The first errors (see `errors.disagreements`), every number named in words; with `look`, see `Run.look`, each
+    image once more under itself, bright where the network sees the class."""
     first = errors.head(top_k)
-    captions = [
-        f"{plots.plain(row['class'], 20)}: label {'present' if row['label'] == 1 else 'absent'}\n"
-        f"p {row['probability']:.2f}, threshold {row['threshold']:.2f}"
-        for _, row in first.iterrows()
-    ]
-    figure = plots.gallery([thumbnail(path, root) for path in first.image_path], captions)
+    images = [thumbnail(path, root) for path in first.image_path]
+    if look is not None:
+        places = zip(images, first.image_path, first["class"], strict=True)
+        images = [np.vstack((image, lit(image, look(path, name)))) for image, path, name in places]
+    figure = plots.gallery(images, _captions(first, "p {probability:.2f}, threshold {threshold:.2f}"))
     if first.tuned_on.any():
         figure.suptitle("tuned on these", fontsize=9)
     return figure
 
 
+def suspect_gallery(suspects: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
+    """The first suspects (see `errors.suspects`)."""
+    first = suspects.head(top_k)
+    images = [thumbnail(path, root) for path in first.image_path]
+    return plots.gallery(images, _captions(first, "p {probability:.2g}, rank {rank}"))
+
+
+def flip_gallery(flips: pd.DataFrame, root: Path, top_k: int = 6) -> Figure:
+    """The first labels that only the older run had right, then the first that only the newer has (see `Paired`)."""
+    first = pd.concat([flips[flips.change == change].head(top_k) for change in ("worse", "better")])
+    images = [thumbnail(path, root) for path in first.image_path]
+    return plots.gallery(images, _captions(first, "p {probability_before:.2f} → {probability_after:.2f}: {change}"))
+
+
+def _captions(rows: pd.DataFrame, said: str) -> list[str]:
+    """Class, label and what is said of it, by the columns that the text names."""
+    return [
+        f"{plots.plain(row['class'], 20)}: label {'present' if row['label'] == 1 else 'absent'}\n{said.format_map(row)}"
+        for row in rows.to_dict("records")
+    ]
+
+
+def lit(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """An image uint8 [H, W, 3], dark but for where a class activation map [h, w] speaks for the class."""
+    height, width = pixels.shape[:2]
+    share = PIL.Image.fromarray(np.maximum(found, 0) / max(found.max(), 1e-9)).resize((width, height))
+    return (pixels * (0.2 + 0.8 * np.clip(np.asarray(share), 0, 1))[..., None]).astype(np.uint8)
+
+
 def thumbnail(image_path: str, root: Path) -> np.ndarray:
     pixels = PIL.Image.fromarray(load_named(image_path, root, THUMBNAIL))
     return np.asarray(pixels.resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """uint8 [H, W, 3] as a JPEG that a page can hold in itself."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "jpeg", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 class ClassGallery(w.VBox):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from . import run as folder_of
+from .cam import maps
 from .cells import unmark_path
 from .corrections import Correction, correct
 from .datasets import ImageDataset, in_order, make_loader
@@ -111,6 +112,16 @@ class Run:
         logits = infer(self.model, loader, choose_device(), steady=steady)
         found = Predictions(dataset.paths, self.class_names, logits)
         return found if raw else self.thresholds().calibrated(found)
+
+    def look(self, image_path: str, class_name: str) -> np.ndarray:
+        """Where in one of its images the network sees a class: the activation map float32 [h, w], see `cam.maps`.
+
+        Four times as fine as the network's own cells, where the image size is a multiple of these.
+        """
+        size = self.state["settings"]["image_size"]
+        image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
+        found = maps(self.model, image[None] / 255, fine=1 if size % 32 else 4)
+        return found[0, self.class_names.index(class_name)]
 
     def thresholds(self) -> Thresholds:
         """The saved thresholds, else 0.5 for every class."""

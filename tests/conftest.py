@@ -34,6 +34,34 @@ def tiny_run(demo_labels, tmp_path_factory):
     return fit(read_labels(demo_labels), folder, epochs=2, image_size=32, batch_size=8, precision="fp32")
 
 
+HOSTILE_NAMES = ["cat", "dog", "<script>alert(1)</script> $x^2$", "rare"]
+
+
+@pytest.fixture(scope="module")
+def handmade_run(tmp_path_factory):
+    """A run folder that nobody trained: noisy logits of small images of one colour."""
+    import pandas as pd
+
+    from mlworkbench import Predictions, Run
+    from mlworkbench import run as folder_of
+
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("handmade")
+    run, root = Run(folder / "run"), folder / "images"
+    root.mkdir()
+    run.write_state(format_version=1, class_names=HOSTILE_NAMES, status="finished", image_root=str(root))
+    rows = []
+    for split, images in (("val", 120), ("test", 80)):
+        y = (rng.random((images, 4)) < [0.4, 0.3, 0.2, 0.06]).astype(np.int8)
+        paths = np.array([f"{split}{i}.png" for i in range(images)], object)
+        for path in paths:
+            Image.new("RGB", (24, 24), tuple(rng.integers(0, 256, 3).tolist())).save(root / path)
+        logits = rng.normal(2 * y - 2, 1.2).astype(np.float32)
+        run.write_predictions(Predictions(paths, HOSTILE_NAMES, logits, y, split), split)
+        rows += [(path, split) for path in paths]
+    pd.DataFrame(rows, columns=["image_path", "split"]).to_csv(run.folder / folder_of.SPLITS, index=False)
+    return run
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 from test_metrics import random_case
 
-from mlworkbench import Thresholds, WorkbenchError, tune_thresholds, tuner, tuner_picture
+from mlworkbench import Thresholds, WorkbenchError, metrics, tune_thresholds, tuner, tuner_picture
 from mlworkbench.thresholds import Curves
 from mlworkbench.tuner import ThresholdTuner
 
@@ -74,7 +74,7 @@ def test_values_stay_exact_though_the_slider_shows_steps(case):
     assert (t.values == values).all() and "No changes" in t._status.value
     t.field.value = 1e-5
     assert t.values[2] == np.float32(1e-5) and t.slider.value == 0
-    assert [tuner_picture.number(v) for v in (0.0, 1e-6, 0.25, 0.9999999, 1.0)] == [
+    assert [metrics.number(v) for v in (0.0, 1e-6, 0.25, 0.9999999, 1.0)] == [
         "0.000", "1e-06", "0.250", "1−1e-07", "1.000"
     ]  # fmt: skip
 

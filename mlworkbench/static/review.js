@@ -1,0 +1,135 @@
+// The page of review.LabelReview. It keeps nothing: what is done goes to the kernel with the number of the view it was
+// done in, and until the answer's image stands in the page nothing else is taken.
+
+const KEYS = { w: "wrong", r: "right", u: "unsure", b: "back", n: "next", z: "undo", m: "map",
+  arrowleft: "back", arrowright: "next" };
+const BUTTONS = [["wrong", "Wrong", "W"], ["right", "Right", "R"], ["unsure", "Unsure", "U"], ["back", "Back", "B"],
+  ["next", "Next", "N"], ["undo", "Undo", "Z"], ["map", "Map", "M"]];
+const PATIENCE = 5000; // ms after which a silent kernel is told of
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function render({ model, el }) {
+  let busy = false, silence = 0;
+  const heading = make("h4"), path = make("p", { class: "mlw-path" }), picture = make("div", { class: "mlw-picture" });
+  const facts = make("dl"), classes = make("table"), tiles = make("ol", { class: "mlw-tiles" });
+  const status = make("p", { role: "status", "aria-live": "polite" }), progress = make("p", { class: "mlw-progress" });
+  const buttons = BUTTONS.map(([what, text, key]) => {
+    const button = make("button", { type: "button", "data-do": what, "aria-keyshortcuts": key },
+      text, make("kbd", { "aria-hidden": "true" }, key));
+    button.addEventListener("click", () => act(what));
+    return button;
+  });
+  const choices = ["class", "show"].map((name) => {
+    const select = make("select", { "aria-label": name === "class" ? "Class" : "Show" });
+    model.get("choices")[name].forEach((text, i) => select.append(make("option", { value: i }, text)));
+    select.addEventListener("change", () => {
+      const [one, other] = choices.map((choice) => Number(choice.value));
+      send({ do: "choose", class: one, show: other });
+      box.focus();
+    });
+    return select;
+  });
+  const box = make("section", { class: "mlw-review", tabindex: "0", "aria-label": "Label review",
+    "data-lm-suppress-shortcuts": "" },
+    make("div", { class: "mlw-head" }, ...choices, progress),
+    make("div", { class: "mlw-main" }, picture,
+      make("div", {}, heading, path, facts, make("div", { class: "mlw-buttons" }, ...buttons), status), classes),
+    tiles);
+  // JupyterLab takes single keys for its own commands, unless the very element that has the focus says otherwise.
+  box.querySelectorAll("button, select").forEach((control) => control.setAttribute("data-lm-suppress-shortcuts", ""));
+  box.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const what = KEYS[event.key.toLowerCase()];
+    if (!what) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (!event.repeat) act(what);
+  });
+
+  function act(what) {
+    const view = model.get("view");
+    if (what === "next" || what === "back") send({ do: "go", place: view.place + (what === "next" ? 1 : -1) });
+    else send({ do: what });
+  }
+
+  function send(message) {
+    if (busy) return;
+    wait(true);
+    silence = setTimeout(tellSilence, PATIENCE);
+    try {
+      model.send({ ...message, at: model.get("view").at });
+    } catch { // the kernel is known to be gone
+      tellSilence();
+    }
+  }
+
+  function tellSilence() {
+    status.textContent = "The kernel does not answer. What was answered so far is kept; run this cell again to go on.";
+  }
+
+  function wait(on) {
+    busy = on;
+    box.setAttribute("aria-busy", on);
+    if (!on) clearTimeout(silence);
+  }
+
+  async function draw() {
+    const view = model.get("view"), image = make("img", { alt: view.path ?? "" });
+    if (view.picture) {
+      image.src = view.picture;
+      await image.decode().catch(() => {});
+      if (view !== model.get("view")) return; // a newer one is on its way
+    }
+    picture.replaceChildren(view.picture ? image : make("p", {}, view.fault ?? "No suspect in this view."));
+    heading.replaceChildren(...(view.name ? [make("b", {}, view.name), ` is labelled ${view.label}`] : []));
+    path.textContent = view.path ?? "";
+    facts.replaceChildren(...(view.facts ?? []).flatMap(([word, text]) => [make("dt", {}, word), make("dd", {}, text)]));
+    classes.replaceChildren(...rows(view.classes ?? []));
+    choices.forEach((choice, i) => { choice.value = view.chosen[i]; });
+    const pressed = { map: view.map, [view.answer]: true };
+    buttons.forEach((button) => button.setAttribute("aria-pressed", Boolean(pressed[button.dataset.do])));
+    [...tiles.children].forEach((tile, i) => {
+      const here = model.get("page").first + i === view.place;
+      tile.dataset.answer = view.answers[i];
+      tile.lastChild.textContent = view.answers[i];
+      here ? tile.setAttribute("aria-current", "true") : tile.removeAttribute("aria-current");
+    });
+    progress.textContent = view.progress;
+    status.textContent = view.message;
+    box.dataset.at = view.at;
+    wait(false);
+  }
+
+  function rows(classes) {
+    if (!classes.length) return [];
+    const head = make("tr", {}, ...["In this image", "label", "p", "threshold"].map((text) => make("th", {}, text)));
+    return [head, ...classes.map(([name, label, p, threshold, asked]) => make("tr", asked ? { "aria-current": "true" } : {},
+      ...[name, label, p, threshold].map((text) => make("td", {}, text))))];
+  }
+
+  function drawPage() {
+    const page = model.get("page");
+    tiles.replaceChildren(...page.tiles.map((tile, i) => {
+      const image = tile.picture ? make("img", { src: tile.picture, alt: "" }) : make("div", { class: "mlw-none" }, "–");
+      const item = make("li", { title: tile.name }, image, make("b", {}, tile.name),
+        make("span", {}, tile.said), make("em"));
+      item.addEventListener("click", () => send({ do: "go", place: page.first + i }));
+      return item;
+    }));
+  }
+
+  model.on("change:page", drawPage);
+  model.on("change:view", draw);
+  drawPage();
+  draw();
+  el.append(box);
+  return () => clearTimeout(silence);
+}
+
+export default { render };
