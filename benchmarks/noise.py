@@ -12,6 +12,7 @@ import logging
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ from sklearn.metrics import average_precision_score
 
 logging.disable(logging.WARNING)
 FLIPPED, FOLDS, MENDED = 0.05, 5, 200
+
+
+def quiet(_: str) -> None:
+    """What `for_suspects` says of its doing is known here."""
 
 
 def flipped(table, seed: int, folder: Path):
@@ -67,21 +72,22 @@ def clean_map(run, truth) -> float:
 def one_seed(truth, seed: int, folder: Path, **settings) -> dict[str, float]:
     import mlworkbench as mw
     from mlworkbench.corrections import Correction, correct
-    from mlworkbench.folds import out_of_fold
+    from mlworkbench.judges import for_suspects
 
     def say(**what) -> None:
         print(json.dumps({"seed": seed, **what}), flush=True)
 
     table = flipped(truth, seed, folder)
     run = mw.fit(table, folder / "noisy", seed=seed, **settings)
-    for steady in (False, True):
-        held = pd.concat([ranked(run.predictions(split, steady=steady), truth) for split in ("val", "test")])
-        say(ranking="held out", steady=steady, **quality(held.sort_values("score")))
-        inside = ranked(run.predictions("train", steady=steady), truth, in_sample=True)
-        say(ranking="in sample", steady=steady, **quality(inside))
-    rankings = {"in sample": inside}
+    for what, judged in (("as predicted", run.predictions), ("judged", partial(for_suspects, run, say=quiet))):
+        held = pd.concat([ranked(judged(split), truth) for split in ("val", "test")])
+        say(ranking=f"held out, {what}", **quality(held.sort_values("score")))
+    inside = ranked(run.predictions("train"), truth, in_sample=True)
+    say(ranking="in sample, as predicted", **quality(inside))
+    rankings = {"in sample": ranked(for_suspects(run, "train", in_sample=True, say=quiet), truth, in_sample=True)}
+    say(ranking="in sample, judged", **quality(rankings["in sample"]))
     start = time.perf_counter()
-    rankings["out of fold"] = ranked(out_of_fold(run, FOLDS, lambda _: None), truth)
+    rankings["out of fold"] = ranked(for_suspects(run, "train", FOLDS, say=quiet), truth)
     seconds = time.perf_counter() - start
     say(ranking="out of fold", **quality(rankings["out of fold"]), seconds=round(seconds))
     found = {"before": clean_map(run, truth)}

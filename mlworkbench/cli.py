@@ -323,7 +323,7 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _errors(args: argparse.Namespace) -> None:
     from .errors import suspects
-    from .folds import for_suspects
+    from .judges import for_suspects
     from .run import write_whole
     from .workflow import Run
 

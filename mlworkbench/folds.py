@@ -1,4 +1,4 @@
-"""Training images as models see them that have not seen their labels: what label suspects are told by."""
+"""Training images as models see them that were not trained on their labels."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,37 +13,10 @@ from .labels import LabelTable
 from .model import quietly
 from .predictions import Predictions
 from .prepare import prepare
-from .run import OUT_OF_FOLD, predictions_file, writing
+from .probe import seen
+from .run import OUT_OF_FOLD, writing
 from .splits import stratified_parts
 from .workflow import Run
-
-
-def for_suspects(
-    run: Run, split: str, folds: int | None = None, in_sample: bool = False, say: Callable[[str], object] = print
-) -> Predictions:
-    """What the labels of a split are to be judged by, for `errors.suspects`; which that is, is said.
-
-    Validation and test images by the run itself, as it has not been trained on their labels. Training images out of
-    fold where that was done before, or `folds` asks for it, or the run began with trained weights: then it takes
-    seconds and ranks better. A run from random weights is the better judge of its own training images than networks
-    that had fewer of them to learn from (measured in `benchmarks/noise.py`), though it believes some wrong labels.
-
-    Parameters
-    ----------
-    folds : compute them anew, with so many folds
-    in_sample : by the run itself, in any case
-    """
-    if split != "train":
-        say(f"the run has not been trained on the labels of {split}")
-        return run.predictions(split, steady=True)
-    kept = (run.folder / predictions_file(OUT_OF_FOLD)).exists()
-    if in_sample or not (folds or kept or _began_trained(run)):
-        say("in sample: the network was trained on these very labels, and believes some of the wrong ones too")
-        return run.predictions("train", steady=True)
-    if folds or not kept:
-        out_of_fold(run, folds or 5, say)
-    say("out of fold: each label is judged by a model that was trained without it")
-    return run.predictions(OUT_OF_FOLD)
 
 
 def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) -> Predictions:
@@ -72,7 +45,7 @@ def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) 
     settings, table = run.state["settings"], run.split_table()
     with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary, quietly():  # it was all said when run began
         folder = Path(temporary)
-        if _began_trained(run):
+        if began_trained(run):
             say(f"{folds} folds of heads on the features of {settings['model']}: seconds once these are computed")
             kept = ("model", "image_size", "batch_size", "device", "workers", "cache_gb", "seed")
             part = _finished(fit(table, folder, route="probe", folds=folds, **{name: settings[name] for name in kept}))
@@ -104,13 +77,14 @@ def _by_networks(run: Run, table: LabelTable, folds: int, folder: Path, say: Cal
         split = np.where(prepared.split == "test", "", prepared.split)
         split[rows[fold == k]] = "test"  # held out: `fit` predicts it at the end
         part = replace(prepared.table, split=split).take(split != "")
-        held = _finished(fit(part, folder / str(k), **settings)).predictions("test", raw=True, steady=True)
-        logits[[place[path] for path in held.paths]] = held.logits
+        held = part.take(split[split != ""] == "test")
+        logits[[place[path] for path in held.paths]] = seen(_finished(fit(part, folder / str(k), **settings)), held)[1]
         say(f"network {k + 1} of {folds} is trained")
     return Predictions(prepared.table.paths[rows], run.class_names, logits, prepared.table.y[rows], OUT_OF_FOLD)
 
 
-def _began_trained(run: Run) -> bool:
+def began_trained(run: Run) -> bool:
+    """Whether a run has features that have seen no label of its data: those of the weights it began with."""
     return bool(run.state["settings"]["route"] == "probe" or str(run.state["settings"]["model"]).endswith(".pt"))
 
 

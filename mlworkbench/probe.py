@@ -1,5 +1,6 @@
 """The route of the frozen backbone: pooled features once, then a linear head fitted to convergence in seconds."""
 
+import copy
 import hashlib
 import logging
 import time
@@ -11,15 +12,17 @@ from torch.nn import functional as F
 
 from . import run as folder_of
 from .cache import cached_array
-from .datasets import Batch, in_order, make_loader
+from .datasets import Batch, ImageDataset, in_order, make_loader
 from .job import Job, Route
+from .labels import LabelTable
 from .linear import fit_linear
 from .losses import mean_known
-from .model import YOLOClassifier, save_weights
-from .precision import Precision
+from .model import YOLOClassifier, save_weights, softmax_odds
+from .precision import Precision, choose_device
 from .predictions import Predictions
 from .prepare import progress_bar
 from .train import infer
+from .workflow import Run
 
 log = logging.getLogger("mlworkbench")
 
@@ -93,12 +96,28 @@ def _cached_features(job: Job, stop_asked: Callable[[], bool]) -> np.ndarray | N
     return cached_array(key, compute, job.settings.cache_gb * 1e9)
 
 
-def pooled_features(model: YOLOClassifier, batches: Iterable[Batch], device: torch.device) -> np.ndarray:
+def pooled_features(
+    model: YOLOClassifier, batches: Iterable[Batch], device: torch.device, steady: bool = False
+) -> np.ndarray:
     """What the last layer is given, float32 [N, 1280], for batches as `datasets.make_loader` yields them."""
-    caught: list[np.ndarray] = []
-    hook = model.head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float().cpu().numpy()))
-    try:
-        infer(model, batches, device)
-    finally:
-        hook.remove()
-    return np.concatenate([np.empty((0, model.head.in_features), np.float32), *caught])
+    headless = copy.deepcopy(model)
+    headless.exclusive, headless.net.model[-1].linear = False, torch.nn.Identity()  # type: ignore[index, union-attr]
+    return infer(headless, batches, device, steady=steady)
+
+
+def seen(run: Run, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, 1280] of images and what the run says of them, logits [N, C]: means over five views of each."""
+    settings, head = run.state["settings"], run.model.head
+    dataset = ImageDataset(table.paths, table.root, None, settings["image_size"])
+    loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
+    with progress_bar(len(dataset), "judging labels") as bar:
+
+        def watched() -> Iterator[Batch]:
+            for batch in loader:
+                yield batch
+                bar.update(len(batch[0]))
+
+        features = pooled_features(run.model, watched(), choose_device(), steady=True)
+    with torch.no_grad():
+        logits = F.linear(torch.from_numpy(features), head.weight, head.bias)
+        return features, (softmax_odds(logits) if run.model.exclusive else logits).numpy()

@@ -266,7 +266,7 @@ def infer(
         images = raw.to(device, memory_format=memory_format).float() / 255  # as the network takes them
         views = _moved(images) if steady else [images]
         out.append(torch.stack([fast(view) for view in views]).mean(0).cpu().numpy())
-    return np.concatenate([np.empty((0, len(model.class_names)), np.float32), *out])
+    return np.concatenate(out) if out else np.empty((0, len(model.class_names)), np.float32)
 
 
 def _moved(images: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -79,17 +79,15 @@ class Run:
         model.exclusive = self.state["settings"]["loss"] == "softmax"
         return load_weights(model, self.folder / folder_of.BEST).eval()
 
-    def predictions(self, split: str, raw: bool = False, steady: bool = False) -> Predictions:
+    def predictions(self, split: str, raw: bool = False) -> Predictions:
         """What the best weights say of a split, computed once and kept in the run folder.
 
         Also of "train_out_of_fold", which the route "probe" and `folds.out_of_fold` leave: the training images as
         models see them that were not trained on their labels.
 
         Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
-        Steady ones (see `train.infer`) tell wrong labels better, at five times the price, and are kept apart.
         """
-        kept = f"{split}_steady" if steady else split
-        file = self.folder / folder_of.predictions_file(kept)
+        file = self.folder / folder_of.predictions_file(split)
         if not file.exists():
             if split == folder_of.OUT_OF_FOLD:
                 raise WorkbenchError(
@@ -99,17 +97,17 @@ class Run:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
             table = _rows(self.table(), self._paths_of(split))
             with folder_of.writing(self.folder):  # not while its weights are still changing
-                found = self.predict(table.paths, table.root, raw=True, steady=steady)
-                self.write_predictions(replace(found, y=table.y), kept)
+                found = self.predict(table.paths, table.root, raw=True)
+                self.write_predictions(replace(found, y=table.y), split)
         found = Predictions.from_frame(pd.read_parquet(file), split)
         return found if raw else self.thresholds().calibrated(found)
 
-    def predict(self, paths: Iterable[str], root: Path, raw: bool = False, steady: bool = False) -> Predictions:
+    def predict(self, paths: Iterable[str], root: Path, raw: bool = False) -> Predictions:
         """What the best weights say of any images, likewise; one that cannot be read raises ImageFault."""
         settings = self.state["settings"]
         dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
         loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
-        logits = infer(self.model, loader, choose_device(), steady=steady)
+        logits = infer(self.model, loader, choose_device())
         found = Predictions(dataset.paths, self.class_names, logits)
         return found if raw else self.thresholds().calibrated(found)
 
