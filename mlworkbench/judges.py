@@ -4,17 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
 from .calibration import calibrate
 from .folds import began_trained, out_of_fold
-from .labels import LabelTable
 from .predictions import Predictions
 from .probe import seen
 from .run import OUT_OF_FOLD, predictions_file, writing
 from .workflow import Run
 
-PENALTIES = np.geomspace(1, 1e6, 13)  # of the regression
+DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
+PENALTIES = np.geomspace(1, 1e6, 7)
 
 
 def for_suspects(
@@ -61,7 +62,7 @@ def _judge(run: Run, splits: tuple[str, ...]) -> None:
     table = table.take(np.isin(table.split, splits))
     features, logits = seen(run, table)
     if "train" not in splits:
-        logits = (logits + _left_one_out(features, table)) / 2
+        logits = (logits + left_one_out(features, table.y)) / 2
     with writing(run.folder):
         for split in splits:
             rows = table.split == split
@@ -69,19 +70,26 @@ def _judge(run: Run, splits: tuple[str, ...]) -> None:
             run.write_predictions(found, f"{split}_judged")
 
 
-def _left_one_out(features: np.ndarray, table: LabelTable) -> np.ndarray:
+def left_one_out(features: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Logits [N, C] of each image by a regression on the features of all others, all N of them in closed form.
 
-    Scikit-learn's ridge regression of the labels as numbers, each class with the penalty that serves it best, made
-    logits by Platt's calibration. Unknown labels stand at their class's mean.
+    Scikit-learn's ridge regression of the labels as numbers on the principal components, each class with the penalty
+    that serves it best, made logits by Platt's calibration. Unknown labels stand at their class's mean.
+
+    Parameters
+    ----------
+    features : float32 [N, D]
+    y : int8 [N, C] of 1, 0, -1
     """
-    known, present = table.y >= 0, table.y == 1
-    y = np.where(known, present, present.sum(0) / np.maximum(known.sum(0), 1))
-    x = (features - features.mean(0)) / max(features.std(), 1e-9)
+    known, present = y >= 0, y == 1
+    target = np.where(known, present, present.sum(0) / np.maximum(known.sum(0), 1))
+    few = PCA(min(DIRECTIONS, *features.shape), svd_solver="covariance_eigh")
+    x = few.fit_transform(features / max(features.std(), 1e-9))
     ridge = RidgeCV(PENALTIES, scoring="neg_mean_squared_error", store_cv_results=True)
-    scores = ridge.fit(x, y).cv_results_  # what each image was given by all others, [N, C, penalties]
-    best = (known[..., None] * (scores - y[..., None]) ** 2).sum(0).argmin(-1)
+    scores = ridge.fit(x, target).cv_results_  # what each image was given by all others, [N, C, penalties]
+    best = (known[..., None] * (scores - target[..., None]) ** 2).sum(0).argmin(-1)
     chosen = np.take_along_axis(scores, best[None, :, None], 2)[..., 0].astype(np.float32)
-    calibration = calibrate(Predictions(table.paths, table.class_names, chosen, table.y)).calibration
+    named = [str(c) for c in range(y.shape[1])]
+    calibration = calibrate(Predictions(np.arange(len(y)).astype(object), named, chosen, y)).calibration
     assert calibration is not None
     return (calibration[0] * chosen + calibration[1]).astype(np.float32)
