@@ -183,7 +183,8 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int 
         return figure
     rows = -(-len(images) // columns)
     lines = max(caption.count("\n") + 1 for caption in captions)
-    figure, axes = _figure(1.75 * columns, (1.75 + 0.19 * lines) * rows, rows, columns, squeeze=False)
+    tall = max(image.shape[0] / image.shape[1] for image in images)
+    figure, axes = _figure(1.75 * columns, (1.75 * tall + 0.19 * lines) * rows, rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, caption in zip(axes.flat, images, captions, strict=False):

@@ -233,7 +233,7 @@ class LabelReview(anywidget.AnyWidget):
             "facts": [
                 ("Label", label + (", by a correction" if self._on_file(row, c) != y[c] else "")),
                 ("Truth", truth.get(answer, "not answered yet")),
-                ("Network", f"{'present' if self._present[row, c] else 'absent'}, p {number(p[c])}"),
+                ("Prediction", f"{'present' if self._present[row, c] else 'absent'}, p {number(p[c])}"),
                 ("Threshold", number(self._limits[c])),
                 ("Margin", f"{abs(far):.2f} of 1, {'above' if far >= 0 else 'below'} the threshold"),
                 ("Suspect", f"number {suspect + 1:,} of {len(self._rows):,}, score {number(self._scores[suspect])}"),

@@ -132,7 +132,7 @@ def lit(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
     """An image uint8 [H, W, 3], dark but for where a class activation map [h, w] speaks for the class."""
     height, width = pixels.shape[:2]
     share = PIL.Image.fromarray(np.maximum(found, 0) / max(found.max(), 1e-9)).resize((width, height))
-    return (pixels * (0.2 + 0.8 * np.clip(np.asarray(share), 0, 1))[..., None]).astype(np.uint8)
+    return (pixels * (0.25 + 0.75 * np.clip(np.asarray(share), 0, 1))[..., None]).astype(np.uint8)
 
 
 def thumbnail(image_path: str, root: Path) -> np.ndarray:

@@ -157,7 +157,7 @@ def test_class_names_are_text_and_everything_has_a_name(review):
     assert review.label[1] == NAMES[2]
     assert review.page.locator(".mlw-review :is(script, mjx-container)").count() == 0
     told = review.box.inner_text()
-    for word in ("Label", "Truth", "Network", "Threshold", "Margin", "label", "p 0."):
+    for word in ("Label", "Truth", "Prediction", "Threshold", "Margin", "label", "p 0."):
         assert word in told
     names = review.box.get_by_role("button").evaluate_all("all => all.map(b => b.getAttribute('aria-keyshortcuts'))")
     assert names == list("WRUBNZM")
