@@ -46,6 +46,8 @@ bench: setup
 	$(BIN)/python benchmarks/routes.py
 	$(BIN)/python benchmarks/widget.py
 	$(BIN)/python benchmarks/errors.py
+	$(BIN)/python benchmarks/maps.py
+	$(BIN)/python benchmarks/noise.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
@@ -54,6 +56,8 @@ bench-quick: setup
 	$(BIN)/python benchmarks/routes.py --quick
 	$(BIN)/python benchmarks/widget.py --quick
 	$(BIN)/python benchmarks/errors.py --quick
+	$(BIN)/python benchmarks/maps.py --quick
+	$(BIN)/python benchmarks/noise.py --quick
 
 lint: setup
 	$(BIN)/ruff check

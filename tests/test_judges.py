@@ -7,6 +7,8 @@ from sklearn.linear_model import Ridge
 from mlworkbench import Predictions, Run, fit, judges, read_labels
 from mlworkbench.calibration import calibrate
 from mlworkbench.datasets import ImageDataset
+from mlworkbench.demo import make_demo
+from mlworkbench.errors import suspects
 from mlworkbench.judges import PENALTIES, for_suspects
 from mlworkbench.probe import seen
 from mlworkbench.run import OUT_OF_FOLD
@@ -78,3 +80,15 @@ def test_training_images_by_the_better_judge_for_how_the_run_began(run, demo_lab
     probe = fit(read_labels(demo_labels), tmp_path / "probe", route="probe", image_size=32, workers=0)
     assert for_suspects(probe, "train", say=said.append).split == OUT_OF_FOLD and "out of fold" in said[-1]
     assert for_suspects(probe, "train", in_sample=True, say=said.append).split == "train"
+
+
+@pytest.mark.notebook
+def test_with_one_label_in_twenty_flipped_the_first_100_suspects_are_wrong_ones(tmp_path):
+    labels = make_demo(tmp_path / "data", label_noise=0.05)
+    truth = read_labels(tmp_path / "data" / "truth.csv")
+    run = fit(read_labels(labels), tmp_path / "run", epochs=15, image_size=96, precision="fp32")
+    found = pd.concat([suspects(for_suspects(run, split, say=str)) for split in ("val", "test")])
+    clean = pd.DataFrame(truth.y, truth.paths, truth.class_names).stack()
+    first = found.sort_values("score", kind="stable").head(100)
+    wrong = first.label.to_numpy() != clean.loc[list(zip(first.image_path, first["class"], strict=True))].to_numpy()
+    assert wrong.sum() >= 90
