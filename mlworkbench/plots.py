@@ -19,8 +19,21 @@ from .predictions import Predictions
 from .thresholds import Curves, Thresholds
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+BLUE, ORANGE, GREEN, PURPLE, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F", "#BDBDBD"
 SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE, GREEN), strict=True))
+# What a point of the map may be, in the order of drawing: colour, and mark for matplotlib and for plotly.
+MAP_MARKS = {
+    "train": (BLUE, "o", "circle"),
+    "val": (ORANGE, "s", "square"),
+    "test": (GREEN, "D", "diamond"),
+    "absent": (PALE, "o", "circle"),
+    "present": (BLUE, "D", "diamond"),
+    "right": (PALE, "o", "circle"),
+    "unknown": (GREY, "x", "x-thin-open"),
+    "false positive": (BLUE, "^", "triangle-up"),
+    "false negative": (ORANGE, "v", "triangle-down"),
+    "both": (PURPLE, "D", "diamond"),
+}
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -382,4 +395,23 @@ def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     note = " (tuned on these)" if errors.tuned_on.any() else ""
     ax.set(title=f"Missed (left) and falsely found (right){note}", xlabel="images")
     figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+@rc_context(_STYLE)
+def data_map(xy: np.ndarray, kinds: np.ndarray, pairs: np.ndarray, title: str = "Map of the images") -> Figure:
+    """Images as points at xy float32 [N, 2] (see `datamap.project`), marked by kinds [N] of the keys of `MAP_MARKS`.
+
+    Rows in pairs, int [M, 2], are ringed and joined: near duplicates across splits.
+    """
+    figure, ax = _figure(9, 5.2)
+    ax.plot(*xy[pairs].transpose(2, 1, 0), color="black", lw=0.8, alpha=0.6, zorder=1)
+    size, ringed = float(np.clip(12000 / max(1, len(xy)), 5, 26)), np.unique(pairs)
+    for kind, (colour, mark, _) in MAP_MARKS.items():
+        if (rows := kinds == kind).any():
+            ax.scatter(*xy[rows].T, s=size, color=colour, marker=mark, alpha=0.75, label=f"{kind} ({rows.sum():,})")
+    style: Any = {"facecolors": "none", "edgecolors": "black", "s": 4 * size + 30}
+    ax.scatter(*xy[ringed].T, **style, label=f"near duplicate across splits ({len(ringed):,})")
+    ax.set(title=plain(title, 90), xticks=[], yticks=[])
+    figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handletextpad=0.2)
     return figure

@@ -21,6 +21,7 @@ from .model import YOLOClassifier, save_weights, softmax_odds
 from .precision import Precision, choose_device
 from .predictions import Predictions
 from .prepare import progress_bar
+from .settings import Settings
 from .train import infer
 from .workflow import Run
 
@@ -43,7 +44,8 @@ class ProbeRoute(Route):
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, start = self.job, time.perf_counter()
         rows = job.prepared.rows("train")
-        features = _cached_features(job, stop_asked)
+        given = job.model, job.dataset, job.prepared.images_hash, job.settings, job.processes.device
+        features = cached_features(*given, stop_asked, silent=not job.main)
         if features is None:
             return False
         self.features = features
@@ -70,18 +72,31 @@ class ProbeRoute(Route):
             return F.linear(torch.from_numpy(self.features[rows]), head.weight.cpu(), head.bias.cpu()).numpy()
 
 
-def _cached_features(job: Job, stop_asked: Callable[[], bool]) -> np.ndarray | None:
-    """Features of all images, float32 [N, D], from the cache if they are there; None after being asked to stop."""
-    backbone = {name: value for name, value in job.model.net.state_dict().items() if ".linear." not in name}
+def cached_features(
+    model: YOLOClassifier,
+    dataset: ImageDataset,
+    images_hash: str,
+    settings: Settings,
+    device: torch.device,
+    stop_asked: Callable[[], bool] = lambda: False,
+    silent: bool = False,
+) -> np.ndarray | None:
+    """Features of all images of a run, float32 [N, D], from the cache if they are there; None after a wish to stop.
+
+    Parameters
+    ----------
+    images_hash : names the content of the images, see `prepare.Prepared`
+    """
+    backbone = {name: value for name, value in model.net.state_dict().items() if ".linear." not in name}
     weights = hashlib.blake2b(digest_size=16)
     for value in backbone.values():
         weights.update(value.cpu().numpy().tobytes())
-    key = f"features {job.prepared.images_hash} {job.settings.image_size} {weights.hexdigest()}"
+    key = f"features {images_hash} {settings.image_size} {weights.hexdigest()}"
 
     def compute() -> np.ndarray | None:
-        images = len(job.dataset)
-        loader = make_loader(job.dataset, in_order(range(images), job.settings.batch_size), job.settings.workers)
-        with progress_bar(images, "computing features", silent=not job.main) as bar:
+        images = len(dataset)
+        loader = make_loader(dataset, in_order(range(images), settings.batch_size), settings.workers)
+        with progress_bar(images, "computing features", silent=silent) as bar:
 
             def watched() -> Iterator[Batch]:
                 for batch in loader:
@@ -90,10 +105,10 @@ def _cached_features(job: Job, stop_asked: Callable[[], bool]) -> np.ndarray | N
                     yield batch
                     bar.update(len(batch[0]))
 
-            features = pooled_features(job.model, watched(), job.processes.device)
+            features = pooled_features(model, watched(), device)
         return features if len(features) == images else None
 
-    return cached_array(key, compute, job.settings.cache_gb * 1e9)
+    return cached_array(key, compute, settings.cache_gb * 1e9)
 
 
 def pooled_features(

@@ -226,15 +226,20 @@ def figure(pixels: np.ndarray | None, path: str, p: float, label: int, present: 
     """
     truth = {1: "present", 0: "absent", -1: "unknown"}[label]
     wrong = label >= 0 and (label == 1) != present
-    alt = escape(f"{path}: p {number(p)}, label {truth}, called {'present' if present else 'absent'}")
-    picture = f"<div role='img' aria-label='{alt}' title='{alt}'>cannot be read</div>"
-    if pixels is not None:
-        picture = f"<img alt='{alt}' title='{alt}' src='{data_uri(pixels)}'>"
+    alt = f"{path}: p {number(p)}, label {truth}, called {'present' if present else 'absent'}"
     mark = "✗ " if wrong else ("✓ " if label >= 0 else "")
     return (
-        f"<figure class='{'mlw-wrong' if wrong else ''}'>{picture}"
+        f"<figure class='{'mlw-wrong' if wrong else ''}'>{image(pixels, alt)}"
         f"<figcaption>{number(p)}<br>{mark}{truth}</figcaption></figure>"
     )
+
+
+def image(pixels: np.ndarray | None, alt: str) -> str:
+    """An image as HTML that holds it; `pixels` uint8 [H, W, 3], or None for one that cannot be read."""
+    alt = escape(alt)
+    if pixels is None:
+        return f"<div role='img' aria-label='{alt}' title='{alt}'>cannot be read</div>"
+    return f"<img alt='{alt}' title='{alt}' src='{data_uri(pixels)}'>"
 
 
 def strip(below: str, above: str) -> str:

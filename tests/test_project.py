@@ -69,7 +69,7 @@ def code_lines(source):
 def test_modules_stay_small():
     sources = [(PACKAGE / f"{name}.py").read_text() for name in MODULES]
     assert max(len(source.splitlines()) for source in sources) <= 420
-    assert sum(map(code_lines, sources)) <= 5800
+    assert sum(map(code_lines, sources)) <= 6300
 
 
 def test_the_environment_file_names_nothing_that_pyproject_does_not():
