@@ -169,9 +169,9 @@ def scored_run(tmp_path):
         paths = np.array([f"{split}{i}.png" for i in range(120)], object)
         rows += [f"{path},{split}\n" for path in paths]
         (folder / "predictions").mkdir(exist_ok=True)
-        Predictions(paths, ["a", "$b", "none"], logits, y).to_frame().to_parquet(
-            folder / f"predictions/{split}.parquet"
-        )
+        for kept in (split, f"{split}_judged"):
+            frame = Predictions(paths, ["a", "$b", "none"], logits, y).to_frame()
+            frame.to_parquet(folder / f"predictions/{kept}.parquet")
     (folder / "splits.csv").write_text("".join(rows))
     return folder
 

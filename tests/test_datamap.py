@@ -141,7 +141,7 @@ def test_what_an_image_is(images):
 
 def test_a_run_says_the_same_here_as_in_its_predictions(tiny_run, monkeypatch):
     said = np.sort(tiny_run.predictions("val").probabilities, axis=0)
-    between = said[len(said) // 2 - 1 : len(said) // 2 + 1].mean(0)  # no image has it, so rounding decides nothing
+    between = said[len(said) // 2 - 1 : len(said) // 2 + 1].mean(0)
     thresholds = Thresholds.default(tiny_run.class_names).with_values(between)
     monkeypatch.setattr(Run, "thresholds", lambda _: thresholds)
     images = MappedImages.of(tiny_run)
@@ -150,7 +150,8 @@ def test_a_run_says_the_same_here_as_in_its_predictions(tiny_run, monkeypatch):
         wanted, rows = tiny_run.predictions(split), images.split == split
         assert images.predictions.paths[rows].tolist() == wanted.paths.tolist()
         np.testing.assert_allclose(images.predictions.logits[rows], wanted.logits, atol=1e-4)
-        np.testing.assert_array_equal(images.present[rows], tiny_run.thresholds().decide(wanted))
+        clear = np.abs(wanted.probabilities - between) > 1e-5  # after two epochs some lie closer than rounding
+        np.testing.assert_array_equal(images.present[rows][clear], tiny_run.thresholds().decide(wanted)[clear])
         np.testing.assert_array_equal(images.predictions.labels[rows], wanted.labels)
     monkeypatch.setattr("mlworkbench.probe.pooled_features", None)  # the second time they are in the cache
     np.testing.assert_array_equal(MappedImages.of(Run(tiny_run.folder)).features, images.features)
