@@ -412,7 +412,7 @@ def test_the_probe_stops_when_asked_and_begins_anew(table, tmp_path, monkeypatch
 
     real = probe.infer
 
-    def interrupted(model, batches, device):
+    def interrupted(model, batches, device, **_):
         os.kill(os.getpid(), signal.SIGINT)
         return real(model, batches, device)
 
