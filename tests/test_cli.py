@@ -216,6 +216,7 @@ def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     column = run.class_names.index(row["class"].removeprefix("'"))
     assert float(row["probability"]) == pytest.approx(run.predictions("test").probabilities[place, column], abs=1e-6)
     (scored_run / "thresholds.json").write_text("{")
+    assert "held out" in capsys.readouterr().err
     assert "no readable JSON" in refused(capsys, "evaluate", scored_run)
     assert main(["tune", str(scored_run)]) == 0  # a damaged file does not stand in its own way
     assert Run(scored_run).thresholds().calibration is None
