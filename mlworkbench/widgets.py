@@ -131,7 +131,9 @@ def _captions(rows: pd.DataFrame, said: str) -> list[str]:
 def lit(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
     """An image uint8 [H, W, 3], dark but for where a class activation map [h, w] speaks for the class."""
     height, width = pixels.shape[:2]
-    share = PIL.Image.fromarray(np.maximum(found, 0) / max(found.max(), 1e-9)).resize((width, height))
+    share = PIL.Image.fromarray(np.maximum(found, 0) / max(found.max(), 1e-9)).resize(
+        (width, height), PIL.Image.Resampling.BILINEAR
+    )
     return (pixels * (0.25 + 0.75 * np.clip(np.asarray(share), 0, 1))[..., None]).astype(np.uint8)
 
 

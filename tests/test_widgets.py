@@ -45,3 +45,23 @@ def test_a_gallery_of_a_class_without_images_is_empty_and_no_error(demo_labels):
     table = read_labels(demo_labels)
     gallery = widgets.ClassGallery(table.take(np.flatnonzero(table.y[:, 0] != 1)))
     assert "data:image/png" in gallery._picture.value
+
+
+def test_galleries_say_every_number_in_words_and_names_are_text(picture, tmp_path, monkeypatch):
+    captions, images = [], []
+    monkeypatch.setattr(widgets.plots, "gallery", lambda i, c, *_: images.extend(i) or captions.extend(c))
+    paths = [picture("a.png", seed=1), picture("b.png", seed=2)]
+    rows = {"image_path": paths, "class": ["$x$", "b"], "label": [1, 0]}
+    widgets.suspect_gallery(pd.DataFrame(rows | {"probability": [0.02, 0.97], "rank": [1, 2]}), tmp_path, 1)
+    assert captions == ["\\$x\\$: label present\np 0.02, rank 1"] and len(images) == 1
+    captions.clear()
+    flips = {"change": ["better", "worse"], "probability_before": [0.1, 0.2], "probability_after": [0.8, 0.9]}
+    widgets.flip_gallery(pd.DataFrame(rows | flips), tmp_path)
+    assert captions == ["b: label absent\np 0.20 → 0.90: worse", "\\$x\\$: label present\np 0.10 → 0.80: better"]
+
+
+def test_an_image_is_lit_where_the_map_speaks_for_the_class():
+    pixels = np.full((8, 8, 3), 200, np.uint8)
+    seen = widgets.lit(pixels, np.array([[0.0, -3.0], [0.0, 2.0]], np.float32))
+    assert seen[0, 0].tolist() == [50, 50, 50] and seen[7, 7].tolist() == [200, 200, 200] and seen[0, 7].max() == 50
+    assert (widgets.lit(pixels, np.full((2, 2), -1.0, np.float32)) == 50).all()
