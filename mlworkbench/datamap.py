@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.nn import functional as F
 
 from . import probe
 from .datasets import ImageDataset
 from .exceptions import WorkbenchError
 from .metrics import outcomes
-from .model import softmax_odds
 from .precision import choose_device
 from .predictions import Predictions
 from .settings import Settings
@@ -50,10 +47,7 @@ class MappedImages:
         dataset = ImageDataset(table.paths, table.root, None, settings.image_size)
         values = probe.cached_features(run.model, dataset, run.state["images_hash"], settings, choose_device())
         assert values is not None and table.split is not None  # nobody asks it to stop
-        with torch.no_grad():
-            logits = F.linear(torch.from_numpy(values), run.model.head.weight, run.model.head.bias)
-            logits = softmax_odds(logits) if run.model.exclusive else logits
-        said = Predictions(table.paths, run.class_names, logits.numpy(), table.y)
+        said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)
         thresholds = run.thresholds()
         return cls(thresholds.calibrated(said), thresholds.decide(said), table.split, values, table.root)
 

@@ -75,7 +75,7 @@ def _by_networks(run: Run, table: LabelTable, folds: int, folder: Path, say: Cal
     place = {path: i for i, path in enumerate(prepared.table.paths[rows])}
     for k in range(folds):
         split = np.where(prepared.split == "test", "", prepared.split)
-        split[rows[fold == k]] = "test"  # held out: `fit` predicts it at the end
+        split[rows[fold == k]] = "test"  # a run has three splits
         part = replace(prepared.table, split=split).take(split != "")
         held = part.take(split[split != ""] == "test")
         logits[[place[path] for path in held.paths]] = seen(_finished(fit(part, folder / str(k), **settings)), held)[1]

@@ -39,16 +39,16 @@ def for_suspects(
     ------
     WorkbenchError : see `out_of_fold`
     """
-    if split == "train":
+    if split != "train":
+        say("held out: neither the network nor the regression on its features has seen the label that it judges")
+    else:
         done = (run.folder / predictions_file(OUT_OF_FOLD)).exists()
-        if folds or (not in_sample and not done and began_trained(run)):
-            out_of_fold(run, folds or 5, say)
         if not in_sample and (folds or done or began_trained(run)):
+            if folds or not done:
+                out_of_fold(run, folds or 5, say)
             say("out of fold: each label is judged by a model that was trained without it")
             return run.predictions(OUT_OF_FOLD)
         say("in sample: the network was trained on these very labels, and believes some of the wrong ones too")
-    else:
-        say("held out: neither the network nor the regression on its features has seen the label that it judges")
     kept = f"{split}_judged"
     if not (run.folder / predictions_file(kept)).exists():
         _judge(run, ("train",) if split == "train" else ("val", "test"))

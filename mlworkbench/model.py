@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -60,6 +61,12 @@ class YOLOClassifier(nn.Module):
         # Ultralytics' head returns logits in training and (softmax, logits) in evaluation.
         logits = out if isinstance(out, torch.Tensor) else out[1]
         return softmax_odds(logits) if self.exclusive else logits
+
+    @torch.no_grad()
+    def logits_of(self, features: np.ndarray) -> np.ndarray:
+        """Raw logits, float32 [N, C], for what the last layer is given, float32 [N, D]."""
+        logits = nn.functional.linear(torch.from_numpy(features), self.head.weight.cpu(), self.head.bias.cpu())
+        return (softmax_odds(logits) if self.exclusive else logits).numpy()
 
 
 def softmax_odds(logits: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from . import run as folder_of
 from .cache import cached_array
@@ -17,7 +16,7 @@ from .job import Job, Route
 from .labels import LabelTable
 from .linear import fit_linear
 from .losses import mean_known
-from .model import YOLOClassifier, save_weights, softmax_odds
+from .model import YOLOClassifier, save_weights
 from .precision import Precision, choose_device
 from .predictions import Predictions
 from .prepare import progress_bar
@@ -67,9 +66,7 @@ class ProbeRoute(Route):
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """What the network says of these rows, without running it again."""
-        head = self.job.model.head
-        with torch.no_grad():
-            return F.linear(torch.from_numpy(self.features[rows]), head.weight.cpu(), head.bias.cpu()).numpy()
+        return self.job.model.logits_of(self.features[rows])
 
 
 def cached_features(
@@ -94,19 +91,9 @@ def cached_features(
     key = f"features {images_hash} {settings.image_size} {weights.hexdigest()}"
 
     def compute() -> np.ndarray | None:
-        images = len(dataset)
-        loader = make_loader(dataset, in_order(range(images), settings.batch_size), settings.workers)
-        with progress_bar(images, "computing features", silent=silent) as bar:
-
-            def watched() -> Iterator[Batch]:
-                for batch in loader:
-                    if stop_asked():
-                        return
-                    yield batch
-                    bar.update(len(batch[0]))
-
-            features = pooled_features(model, watched(), device)
-        return features if len(features) == images else None
+        batches = _batches(dataset, settings.batch_size, settings.workers, "computing features", stop_asked, silent)
+        features = pooled_features(model, batches, device)
+        return features if len(features) == len(dataset) else None
 
     return cached_array(key, compute, settings.cache_gb * 1e9)
 
@@ -122,17 +109,25 @@ def pooled_features(
 
 def seen(run: Run, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, 1280] of images and what the run says of them, logits [N, C]: means over five views of each."""
-    settings, head = run.state["settings"], run.model.head
+    settings = run.state["settings"]
     dataset = ImageDataset(table.paths, table.root, None, settings["image_size"])
-    loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
-    with progress_bar(len(dataset), "judging labels") as bar:
+    batches = _batches(dataset, settings["batch_size"], settings["workers"], "judging labels")
+    features = pooled_features(run.model, batches, choose_device(), steady=True)
+    return features, run.model.logits_of(features)
 
-        def watched() -> Iterator[Batch]:
-            for batch in loader:
-                yield batch
-                bar.update(len(batch[0]))
 
-        features = pooled_features(run.model, watched(), choose_device(), steady=True)
-    with torch.no_grad():
-        logits = F.linear(torch.from_numpy(features), head.weight, head.bias)
-        return features, (softmax_odds(logits) if run.model.exclusive else logits).numpy()
+def _batches(
+    dataset: ImageDataset,
+    size: int,
+    workers: int,
+    what: str,
+    stop_asked: Callable[[], bool] = lambda: False,
+    silent: bool = False,
+) -> Iterator[Batch]:
+    """All images in order, under a progress bar, until asked to stop."""
+    with progress_bar(len(dataset), what, silent=silent) as bar:
+        for batch in make_loader(dataset, in_order(range(len(dataset)), size), workers):
+            if stop_asked():
+                return
+            yield batch
+            bar.update(len(batch[0]))

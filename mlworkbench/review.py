@@ -66,7 +66,7 @@ class LabelReview(anywidget.AnyWidget):
         self._seen: set[int] = set()
         self._mapped, self._on_page = False, [-1]
         classes = ["all classes", *(shortened(name, 60) for name in self.names)]
-        super().__init__(choices={"class": classes, "show": SHOWN, "marks": MARKS})
+        super().__init__(choices={"class": classes, "show": SHOWN})
         self.on_msg(lambda _, message, __: self._take(message))
         self.choose(0, 0)
 

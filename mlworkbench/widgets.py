@@ -108,16 +108,17 @@ def error_gallery(
 
 def suspect_gallery(suspects: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
     """The first suspects (see `errors.suspects`)."""
-    first = suspects.head(top_k)
-    images = [thumbnail(path, root) for path in first.image_path]
-    return plots.gallery(images, _captions(first, "p {probability:.2g}, rank {rank}"))
+    return _gallery(suspects.head(top_k), root, "p {probability:.2g}, rank {rank}")
 
 
 def flip_gallery(flips: pd.DataFrame, root: Path, top_k: int = 6) -> Figure:
     """The first labels that only the older run had right, then the first that only the newer has (see `Paired`)."""
     first = pd.concat([flips[flips.change == change].head(top_k) for change in ("worse", "better")])
-    images = [thumbnail(path, root) for path in first.image_path]
-    return plots.gallery(images, _captions(first, "p {probability_before:.2f} → {probability_after:.2f}: {change}"))
+    return _gallery(first, root, "p {probability_before:.2f} → {probability_after:.2f}: {change}")
+
+
+def _gallery(rows: pd.DataFrame, root: Path, said: str) -> Figure:
+    return plots.gallery([thumbnail(path, root) for path in rows.image_path], _captions(rows, said))
 
 
 def _captions(rows: pd.DataFrame, said: str) -> list[str]:
