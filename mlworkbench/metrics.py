@@ -213,7 +213,9 @@ def ranking_scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
         return {"lrap": float("nan"), "coverage_error": float("nan")}
     # Unknown labels come last, and so does one more column, since scikit-learn takes no single one.
     truth = np.pad(y[ranked] == 1, ((0, 0), (0, 1)))
-    order = np.pad(np.where(y[ranked] >= 0, p[ranked], -1), ((0, 0), (0, 1)), constant_values=-1)
+    # In float64: from scipy 1.18 on, ranks (and so scikit-learn's quotients of them) keep the precision that they get.
+    known = np.where(y[ranked] >= 0, p[ranked], -1).astype(float)
+    order = np.pad(known, ((0, 0), (0, 1)), constant_values=-1)
     return {
         "lrap": float(sklearn_metrics.label_ranking_average_precision_score(truth, order)),
         "coverage_error": float(sklearn_metrics.coverage_error(truth, order)),

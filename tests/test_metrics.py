@@ -127,7 +127,7 @@ def test_scores_of_images_against_scikit_learn(seed):
     ranked = y.any(1)
     assert found["left_out"]["lrap"] == found["left_out"]["coverage_error"] == (~ranked).sum()
     np.testing.assert_allclose(
-        found["lrap"], oracle.label_ranking_average_precision_score(y[ranked], p[ranked]), **CLOSE
+        found["lrap"], oracle.label_ranking_average_precision_score(y[ranked], p[ranked].astype(float)), **CLOSE
     )
     np.testing.assert_allclose(found["coverage_error"], oracle.coverage_error(y[ranked], p[ranked]), **CLOSE)
 
