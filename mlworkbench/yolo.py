@@ -120,13 +120,15 @@ class MultiLabelYOLO(YOLO):
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         models.build_model(cfg, ["class"])  # refuses what is no classification network, and layers that are none
-        super()._new(cfg, task, verbose)
+        with models.safely():
+            super()._new(cfg, task, verbose)
 
     def _load(self, weights: str, task: str | None = None) -> None:
         weights = check_model_file_from_stem(str(weights))
         if str(weights).endswith(".pt"):
-            models.build_model(weights, ["class"])  # refuses what is damaged or hostile before theirs would load it
-        super()._load(weights, task)
+            models.read_pt(Path(weights))  # refuses what is damaged or hostile before theirs would load it
+        with models.safely():
+            super()._load(weights, task)
 
     def train(self, trainer: None = None, **given: Any) -> MultiLabelMetrics:
         """Train on a labels file with Ultralytics' arguments; returns the scores of the validation split.

@@ -68,11 +68,13 @@ def test_every_family_through_every_route(table, tmp_path, family, route):
 
 
 def test_the_same_weights_give_the_same_logits_through_all_routes(theirs, table):
+    from ultralytics.nn.tasks import load_checkpoint
+
     validation = theirs.predictions("val")
     images = torch.rand(5, 3, 32, 32)
     with torch.no_grad():
         ours = theirs.model(images)
-    plain = read_pt(theirs.folder / folder_of.ULTRALYTICS_BEST)["model"].float()
+    plain = load_checkpoint(theirs.folder / folder_of.ULTRALYTICS_BEST)[0]
     features = torch.from_numpy(pooled_features(theirs.model, [(images * 255, None, None)], torch.device("cpu")))
     probed = features @ theirs.model.head.weight.T + theirs.model.head.bias
     for other in (linear_output(plain, images), probed.detach()):
