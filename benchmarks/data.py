@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlworkbench.datasets import squared
-from mlworkbench.images import check_images, load_image
-from mlworkbench.splits import FRACTIONS, stratified_split
+from mlworkbench.data.images import check_images, load_image
+from mlworkbench.data.splits import FRACTIONS, stratified_split
+from mlworkbench.network.batches import squared
 
 READ = """
 import sys, time

@@ -18,7 +18,7 @@ NEAR = 4
 
 def placed(folder: Path, images: int):
     """The labels file of the built-in data, and the box (left, top, size) of each digit by (image, class)."""
-    from mlworkbench import demo
+    from mlworkbench.data import demo
 
     boxes, scenes, free_place, permutation = {}, iter(range(images)), demo._free_place, None
     draw_scene = demo._draw_scene
@@ -58,8 +58,8 @@ def placed(folder: Path, images: int):
 
 def share_on_digit(run, boxes, fine: int) -> float:
     from mlworkbench import Thresholds
-    from mlworkbench.cam import maps, peaks
-    from mlworkbench.datasets import ImageDataset
+    from mlworkbench.network.activation_maps import maps, peaks
+    from mlworkbench.network.batches import ImageDataset
 
     test = run.predictions("test")
     dataset = ImageDataset(test.paths, run.root, None, 96)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
-from mlworkbench import Predictions, thresholds, tune_thresholds
-from mlworkbench.calibration import calibrate
-from mlworkbench.metrics import bootstrap, score
-from mlworkbench.thresholds import OBJECTIVES, Curves, tune_class
+from mlworkbench import Predictions, tune_thresholds
+from mlworkbench.scoring import thresholds
+from mlworkbench.scoring.calibration import calibrate
+from mlworkbench.scoring.metrics import bootstrap, score
+from mlworkbench.scoring.thresholds import OBJECTIVES, Curves, tune_class
 
 
 def seconds(run: Callable[[], object]) -> float:

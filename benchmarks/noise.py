@@ -30,7 +30,7 @@ def quiet(_: str) -> None:
 def flipped(table, seed: int, folder: Path):
     """The table read again from a labels file in which 5 % of the known labels are the other way round."""
     from mlworkbench import read_labels
-    from mlworkbench.labels import write_csv
+    from mlworkbench.files import write_csv
 
     rng, y = np.random.default_rng(seed), table.y.copy()
     rows, columns = np.nonzero(y >= 0)
@@ -47,9 +47,9 @@ def flipped(table, seed: int, folder: Path):
 
 def ranked(predictions, truth, in_sample: bool = False) -> pd.DataFrame:
     """The suspects with the clean label beside each."""
-    from mlworkbench.errors import suspects
+    from mlworkbench.analysis.suspects import rank_suspects
 
-    found = suspects(predictions, in_sample)
+    found = rank_suspects(predictions, in_sample)
     rows = pd.Series(np.arange(len(truth)), truth.paths).loc[found.image_path]
     columns = pd.Series(np.arange(len(truth.class_names)), truth.class_names).loc[found["class"]]
     return found.assign(truth=truth.y[rows.to_numpy(), columns.to_numpy()])
@@ -62,7 +62,7 @@ def quality(found: pd.DataFrame) -> dict[str, float]:
 
 
 def clean_map(run, truth) -> float:
-    from mlworkbench.metrics import score
+    from mlworkbench.scoring.metrics import score
 
     test = run.predictions("test")
     rows = pd.Series(np.arange(len(truth)), truth.paths).loc[test.paths].to_numpy()
@@ -71,8 +71,8 @@ def clean_map(run, truth) -> float:
 
 def one_seed(truth, seed: int, folder: Path, **settings) -> dict[str, float]:
     import mlworkbench as mw
-    from mlworkbench.corrections import Correction, correct
-    from mlworkbench.judges import for_suspects
+    from mlworkbench.analysis.suspects import for_suspects
+    from mlworkbench.data.corrections import Correction, correct
 
     def say(**what) -> None:
         print(json.dumps({"seed": seed, **what}), flush=True)
@@ -108,8 +108,8 @@ def main() -> None:
     parser.add_argument("data", nargs="*", metavar="LABELS MODEL [SPLITS]")
     args = parser.parse_args()
     import mlworkbench as mw
-    from mlworkbench.demo import make_demo
-    from mlworkbench.prepare import prepare
+    from mlworkbench.data.demo import make_demo
+    from mlworkbench.data.prepare import prepare
 
     settings = {"epochs": 2 if args.quick else 15}
     with tempfile.TemporaryDirectory() as place:

@@ -30,10 +30,13 @@ def train(table, folder, **settings):
 
 def seeds(quick: bool) -> None:
     import mlworkbench as mw
+    from mlworkbench.data.demo import make_demo
 
     # With the routes' modules in memory, the first of them has no import to wait for.
-    from mlworkbench import loop, ultralytics_route  # noqa: F401
-    from mlworkbench.demo import make_demo
+    from mlworkbench.training import (
+        loop,  # noqa: F401
+        ultralytics_route,  # noqa: F401
+    )
 
     common = {"epochs": 1 if quick else 15, "image_size": 96, "precision": "fp32"}
     ways = {
@@ -66,7 +69,10 @@ def seeds(quick: bool) -> None:
 
 def probe(labels: str, model: str, splits: str | None, quick: bool) -> None:
     import mlworkbench as mw
-    from mlworkbench import loop, probe  # noqa: F401
+    from mlworkbench.training import (
+        loop,  # noqa: F401
+        probe,  # noqa: F401
+    )
 
     table = mw.read_labels(labels, None, None, splits)
     with tempfile.TemporaryDirectory() as place:

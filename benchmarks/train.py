@@ -142,7 +142,7 @@ def feeding(folder: Path, quick: bool) -> None:
     import torch
 
     from mlworkbench import read_labels
-    from mlworkbench.datasets import ImageDataset, augment, sample_uniforms
+    from mlworkbench.network.batches import ImageDataset, augment, sample_uniforms
 
     table = read_labels(photographs(folder, 64))
     torch.set_num_threads(1)
@@ -197,8 +197,8 @@ def memory(folder: Path, quick: bool) -> None:
 
 def kills(folder: Path, quick: bool) -> None:
     """kill -9 at random moments, each followed by --resume: the end must be that of a run that was never stopped."""
-    from mlworkbench import run as folder_of
-    from mlworkbench.workflow import Run
+    from mlworkbench.runs import folder as folder_of
+    from mlworkbench.runs.run import Run
 
     labels, dice = photographs(folder, 96), random.Random(0)
     options = shlex.split("--epochs 6 --imgsz 64 --batch 16 --precision fp32 --device cpu --flip --set head_epochs 1")
@@ -229,7 +229,7 @@ def kills(folder: Path, quick: bool) -> None:
 
 def precision(folder: Path, quick: bool) -> None:
     """Validation mAP on the built-in data in bf16 and in fp32."""
-    from mlworkbench.demo import make_demo
+    from mlworkbench.data.demo import make_demo
 
     labels, found = make_demo(folder / "scenes", 300 if quick else 3000), {}
     for name in ("fp32", "bf16"):
@@ -248,7 +248,7 @@ def precision(folder: Path, quick: bool) -> None:
 def processes(folder: Path, quick: bool) -> None:
     """One process and two at the same global batch, BatchNorm frozen, and taking the statistics of its part."""
     from mlworkbench import Run
-    from mlworkbench.demo import make_demo
+    from mlworkbench.data.demo import make_demo
 
     labels, script = make_demo(folder / "scenes", 200), Path(__file__).parent.parent / "tests/two_processes.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -24,8 +24,10 @@ import ipywidgets as w, numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
-from mlworkbench import Predictions, plots, tune_thresholds
-from mlworkbench.tuner import ThresholdTuner
+from mlworkbench.views.style import png
+from mlworkbench import Predictions, tune_thresholds
+from mlworkbench.views import plots
+from mlworkbench.views.tuner import ThresholdTuner
 from pathlib import Path
 
 rng, images, classes = np.random.default_rng(0), {images}, 80
@@ -52,7 +54,7 @@ def naive(value):
     left.plot(recall[0], precision[0], "o")
     right.hist([p[y[:, 0] == 1, 0], p[y[:, 0] == 0, 0]], 50)
     right.axvline(value)
-    data = base64.b64encode(plots.png(figure)).decode()
+    data = base64.b64encode(png(figure)).decode()
     numbers = f"{{precision[0]:.3f}} {{recall[0]:.3f}} {{f1[0]:.3f}} {{f1.mean():.4f}}"
     return f"{{numbers}}<img src='data:image/png;base64,{{data}}'>"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from . import __version__
-from .cells import printable
 from .exceptions import LabelFaults, WorkbenchError
 from .settings import LOSSES, PRECISIONS, ROUTES, Settings, typed
+from .text import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,8 +163,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo_data(args: argparse.Namespace) -> None:
-    from .demo import make_demo
-    from .prepare import progress_bar
+    from .data.demo import make_demo
+    from .progress import progress_bar
 
     with progress_bar(args.images, "making images") as bar:
         labels = make_demo(args.dir, args.images, args.seed, args.label_noise, bar.update)
@@ -172,16 +172,16 @@ def _demo_data(args: argparse.Namespace) -> None:
 
 
 def _read(args: argparse.Namespace) -> Any:
-    from .corrections import correct, read_corrections
-    from .labels import read_labels
+    from .data.corrections import correct, read_corrections
+    from .data.labels import read_labels
 
     table = read_labels(args.labels, args.root, args.classes, args.splits, args.tag_delimiter)
     return table if args.corrections is None else correct(table, read_corrections(args.corrections))
 
 
 def _check(args: argparse.Namespace) -> None:
-    from .prepare import TooFewImages, prepare
-    from .run import write_json
+    from .data.prepare import TooFewImages, prepare
+    from .files import write_json
 
     _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
@@ -223,7 +223,7 @@ def _refuse_source(out: Path | None, *sources: str) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from .importers import import_labels
+    from .data.importers import import_labels
 
     table = import_labels(args.source, args.out)
     counts = ", ".join(
@@ -233,8 +233,8 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .fitting import fit
-    from .metrics import shown
+    from .text import shown
+    from .training.fit import fit
 
     given = {f.name: value for f in fields(Settings) if (value := getattr(args, f.name, None)) is not None}
     given |= {name: typed(name, text) for name, text in args.set}
@@ -247,7 +247,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _print_epoch(row: dict[str, float]) -> None:
-    from .metrics import shown
+    from .text import shown
 
     print(
         f"epoch {row['epoch']:3}  train loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
@@ -257,9 +257,9 @@ def _print_epoch(row: dict[str, float]) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
-    from .calibration import calibrate
-    from .thresholds import tune_thresholds
-    from .workflow import Run
+    from .runs.run import Run
+    from .scoring.calibration import calibrate
+    from .scoring.thresholds import tune_thresholds
 
     run = Run(args.run)
     predictions = run.predictions("val", raw=True)
@@ -282,10 +282,10 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from .corrections import read_corrections
-    from .metrics import shown
-    from .run import write_json
-    from .workflow import Run
+    from .data.corrections import read_corrections
+    from .files import write_json
+    from .runs.run import Run
+    from .text import shown
 
     _refuse_source(args.json, args.corrections)
     corrections = None if args.corrections is None else read_corrections(args.corrections)
@@ -308,8 +308,9 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from .run import write_whole
-    from .workflow import Run, predict
+    from .deploy.predict import predict
+    from .files import write_whole
+    from .runs.run import Run
 
     if args.out.suffix not in (".csv", ".parquet"):
         raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
@@ -322,10 +323,9 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _errors(args: argparse.Namespace) -> None:
-    from .errors import suspects
-    from .judges import for_suspects
-    from .run import write_whole
-    from .workflow import Run
+    from .analysis.suspects import for_suspects, rank_suspects
+    from .files import write_whole
+    from .runs.run import Run
 
     if (args.folds is not None or args.in_sample) and args.split != "train":
         raise WorkbenchError(
@@ -334,7 +334,7 @@ def _errors(args: argparse.Namespace) -> None:
     judge = for_suspects(
         Run(args.run), args.split, args.folds, args.in_sample, lambda text: print(text, file=sys.stderr)
     )
-    ranked = suspects(judge, in_sample=judge.split == "train")
+    ranked = rank_suspects(judge, in_sample=judge.split == "train")
     if args.out is None:
         print(ranked.head(20).to_string(index=False))
     else:
@@ -344,7 +344,7 @@ def _errors(args: argparse.Namespace) -> None:
 
 def _csv(frame: Any) -> bytes:
     """A CSV meant for spreadsheets: no path or class name in a cell begins a formula."""
-    from .cells import mark_path, mark_text
+    from .text import mark_path, mark_text
 
     safe = frame.assign(image_path=frame.image_path.map(mark_path))
     if "class" in frame:

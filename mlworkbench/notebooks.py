@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .data.corrections import correct, read_corrections
+from .data.demo import make_demo
+from .data.labels import LabelTable, read_labels
 from .exceptions import RunFailed, WorkbenchError
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -124,3 +127,34 @@ def _write_html(notebook: Path) -> None:
 
     html, _ = HTMLExporter().from_filename(str(notebook))
     notebook.with_suffix(".html").write_text(html, encoding="utf-8")
+
+
+PROJECT = Path(__file__).resolve().parent.parent
+DEMO_LABELS = Path("data/digit_scenes/labels.csv")
+
+
+def model_from_project(model: str) -> str:
+    """A model as notebooks take it: a checkpoint's path starts at the project's root, a name stays a name."""
+    return str(from_project(model)) if from_project(model).is_file() else model
+
+
+def from_project(path: str | Path) -> Path:
+    """A path as notebooks take it: a relative one starts at the project's root."""
+    return PROJECT / path
+
+
+def open_labels(
+    labels_file: str | Path,
+    image_root: str | Path | None = None,
+    classes_file: str | Path | None = None,
+    splits_file: str | Path | None = None,
+    corrections: str | Path | None = None,
+) -> LabelTable:
+    """Read a notebook's labels file; the built-in data set is made on first need."""
+    file = from_project(labels_file)
+    if file == from_project(DEMO_LABELS) and not file.exists():
+        print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
+        make_demo(file.parent)
+    root, classes, splits = (None if p is None else from_project(p) for p in (image_root, classes_file, splits_file))
+    table = read_labels(file, root, classes, splits)
+    return table if corrections is None else correct(table, read_corrections(from_project(corrections)))

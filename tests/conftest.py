@@ -20,7 +20,7 @@ os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 @pytest.fixture(scope="session")
 def demo_labels(tmp_path_factory):
     """The labels file of 60 digit scenes."""
-    from mlworkbench.demo import make_demo
+    from mlworkbench.data.demo import make_demo
 
     return make_demo(tmp_path_factory.mktemp("demo") / "scenes", images=60, seed=1)
 
@@ -43,7 +43,7 @@ def handmade_run(tmp_path_factory):
     import pandas as pd
 
     from mlworkbench import Predictions, Run
-    from mlworkbench import run as folder_of
+    from mlworkbench.runs import folder as folder_of
 
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("handmade")
     run, root = Run(folder / "run"), folder / "images"

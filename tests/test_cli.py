@@ -9,7 +9,8 @@ from conftest import PROJECT
 
 from mlworkbench import Predictions, Run
 from mlworkbench.cli import main
-from mlworkbench.run import FORMAT_VERSION, write_json
+from mlworkbench.files import write_json
+from mlworkbench.runs.folder import FORMAT_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_refusals_are_one_line(cli_run, demo_labels, tmp_path, capsys):
 
 
 def test_unexpected_errors_are_one_line_too_and_debug_shows_them(demo_labels, capsys, monkeypatch):
-    monkeypatch.setattr("mlworkbench.labels.read_labels", lambda *_: 1 / 0)
+    monkeypatch.setattr("mlworkbench.data.labels.read_labels", lambda *_: 1 / 0)
     assert "ZeroDivisionError" in refused(capsys, "check", demo_labels, status=1)
     with pytest.raises(ZeroDivisionError):
         main(["check", str(demo_labels), "--debug"])
@@ -142,9 +143,17 @@ def test_the_package_imports_without_the_heavy_ones():
 
 
 def test_the_numpy_half_never_imports_torch():
-    half = "labels images duplicates splits prepare importers run demo notebooks "
-    half += "predictions calibration metrics thresholds errors slices paired corrections plots widgets"
-    loaded = python(f"import sys\nfrom mlworkbench import {', '.join(half.split())}\nprint(*sys.modules)").split()
+    half = [
+        f"{room}.{file.stem}" for room in ("data", "scoring") for file in (PROJECT / "mlworkbench" / room).glob("*.py")
+    ]
+    half += [
+        "notebooks",
+        "analysis.errors",
+        "analysis.slices",
+        *(f"views.{name}" for name in ["style", "plots", "live", "galleries"]),
+    ]
+    half = [f"mlworkbench.{name.removesuffix('.__init__')}" for name in half]
+    loaded = python(f"import sys, {', '.join(half)}\nprint(*sys.modules)").split()
     assert not {"torch", "ultralytics"} & set(loaded)
 
 

@@ -137,8 +137,8 @@ def test_jupyters_own_interrupt_ends_the_training_and_the_next_cell_goes_on(demo
 
     train = f"""
 import mlworkbench as mw
-from mlworkbench import widgets
-table, plot = mw.read_labels({str(demo_labels)!r}), widgets.LivePlot()
+from mlworkbench.views import galleries as widgets
+table, plot = mw.read_labels({str(demo_labels)!r}), LivePlot()
 settings = dict(epochs=500, image_size=32, batch_size=8, precision="fp32", device="cpu")
 run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **settings)
 """

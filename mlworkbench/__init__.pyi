@@ -1,0 +1,16 @@
+from .analysis.compare import compare_runs as compare_runs
+from .data.labels import LabelTable as LabelTable
+from .data.labels import read_labels as read_labels
+from .deploy.predict import predict as predict
+from .exceptions import WorkbenchError as WorkbenchError
+from .network.model import build_model as build_model
+from .runs.run import Run as Run
+from .scoring.calibration import calibrate as calibrate
+from .scoring.predictions import Predictions as Predictions
+from .scoring.thresholds import Thresholds as Thresholds
+from .scoring.thresholds import evaluate as evaluate
+from .scoring.thresholds import tune_thresholds as tune_thresholds
+from .training.fit import fit as fit
+from .training.yolo import MultiLabelYOLO as MultiLabelYOLO
+
+__version__: str

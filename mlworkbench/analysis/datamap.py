@@ -1,0 +1,142 @@
+"""The images of a run as points of a plane, near where their features are alike; near duplicates across splits."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..exceptions import WorkbenchError
+from ..network.batches import ImageDataset
+from ..network.device import choose_device
+from ..network.infer import cached_features
+from ..runs.run import Run
+from ..scoring.metrics import outcomes
+from ..scoring.predictions import Predictions
+from ..settings import Settings
+
+DIRECTIONS = 128  # of the features, in which near duplicates are sought
+LIMIT = 0.7  # cosine from which on two images are near duplicates; docs/decisions/019 has what it finds
+BLOCK = 1000  # rows of a product at once
+
+
+@dataclass(frozen=True)
+class MappedImages:
+    """Images with their features and what the run says of them.
+
+    Attributes
+    ----------
+    predictions : with labels, calibrated as the run's thresholds are
+    present : bool [N, C], the decisions at those thresholds
+    split : [N] of "train", "val", "test"
+    features : float32 [N, D]
+    root : where the image paths start
+    """
+
+    predictions: Predictions
+    present: np.ndarray
+    split: np.ndarray
+    features: np.ndarray
+    root: Path
+
+    @classmethod
+    def of(cls, run: Run) -> "MappedImages":
+        """All images of a run; features come from the cache, or take an inference, and decisions from features."""
+        table, settings = run.split_table(), Settings(**run.state["settings"])
+        dataset = ImageDataset(table.paths, table.root, None, settings.image_size)
+        values = cached_features(run.model, dataset, run.state["images_hash"], settings, choose_device())
+        assert values is not None and table.split is not None  # nobody asks it to stop
+        said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)
+        thresholds = run.thresholds()
+        return cls(thresholds.calibrated(said), thresholds.decide(said), table.split, values, table.root)
+
+    @cached_property
+    def near(self) -> pd.DataFrame:
+        """See `near_duplicates`."""
+        return near_duplicates(self.features, self.split, self.predictions.paths)
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """The rows of `near`, int [M, 2]."""
+        rows = pd.Index(self.predictions.paths)
+        return np.stack([rows.get_indexer(self.near[side]) for side in ("a", "b")], axis=1)
+
+    def kinds(self, what: str | int) -> np.ndarray:
+        """What each image is, [N] of the keys of `plots.MAP_MARKS`, by "split", by "errors", or in the class `what`."""
+        if what == "split":
+            return self.split
+        y = self.predictions.labels
+        if isinstance(what, int):
+            return np.array(["unknown", "absent", "present"])[y[:, what] + 1]
+        found = outcomes(y, self.present)
+        kind = np.where((y >= 0).any(1), found["fp"].any(1) + 2 * found["fn"].any(1), 4)
+        return np.array(["right", "false positive", "false negative", "both", "unknown"])[kind]
+
+
+def project(features: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndarray:
+    """Features in two dimensions, by scikit-learn.
+
+    Parameters
+    ----------
+    features : float32 [N, D]
+    method : "pca", the first two principal components; or "tsne" (van der Maaten and Hinton, JMLR 2008; Barnes and
+        Hut's approximation) of the first 50, which keeps neighbours together but neither distances nor densities
+
+    Returns
+    -------
+    float32 [N, 2], the same for the same seed
+
+    Raises
+    ------
+    WorkbenchError : another method, or fewer than three images
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if method not in ("pca", "tsne") or len(features) < 3:
+        raise WorkbenchError(f"a map by {method!r} of {len(features)} images; expected pca or tsne, of three or more")
+    first = PCA(min(50 if method == "tsne" else 2, *features.shape), random_state=seed).fit_transform(features)
+    if method == "pca":
+        return first.astype(np.float32)
+    perplexity = min(30, (len(features) - 1) / 3)
+    return TSNE(perplexity=perplexity, random_state=seed).fit_transform(first).astype(np.float32)
+
+
+def near_duplicates(features: np.ndarray, split: np.ndarray, paths: np.ndarray) -> pd.DataFrame:
+    """Images that look much like one of another split: each with the most similar one there, from `LIMIT` on.
+
+    The similarity is the cosine of whitened features: a network's features differ mostly by what it has learnt to tell
+    apart, and only in equal scales do the directions count by which two pictures of one class differ (Jégou and Chum,
+    ECCV 2012). They are at most about a fifth of the images: in as many as there are images all are equally far apart.
+
+    Parameters
+    ----------
+    features : float32 [N, D]
+    split, paths : [N]
+
+    Returns
+    -------
+    Columns `a, split_a, b, split_b` (a and b are paths) and `similarity` (up to 1), each pair once, most similar first
+    """
+    from sklearn.decomposition import PCA
+
+    most = min(DIRECTIONS, max(len(features) // 5, min(32, len(features) // 2)), features.shape[1])
+    found = [np.zeros((0, 3))]
+    if len(np.unique(split)) > 1:
+        whole = PCA(most, random_state=0).fit(features)
+        variance = whole.explained_variance_
+        values = whole.transform(features) / np.sqrt(variance + 1e-6 * variance[0] + 1e-12)  # some have next to none
+        values = (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        for name in np.unique(split):
+            own, others = np.flatnonzero(split == name), np.flatnonzero(split != name)
+            for rows in np.split(own, range(BLOCK, len(own), BLOCK)):
+                like = values[rows] @ values[others].T
+                best = others[like.argmax(1)]
+                found.append(np.stack([np.minimum(rows, best), np.maximum(rows, best), like.max(1)], axis=1))
+    pairs = pd.DataFrame(np.concatenate(found), columns=["a", "b", "similarity"])
+    pairs = pairs[pairs.similarity >= LIMIT].drop_duplicates(["a", "b"])
+    pairs = pairs.sort_values(["similarity", "a", "b"], ascending=[False, True, True], ignore_index=True)
+    a, b = pairs.a.to_numpy(int), pairs.b.to_numpy(int)
+    sides = {"a": paths[a], "split_a": split[a], "b": paths[b], "split_b": split[b]}
+    return pd.DataFrame({**sides, "similarity": pairs.similarity.clip(upper=1)})

@@ -1,0 +1,239 @@
+"""Suspects: labels ranked by how likely they are wrong, and the models that judge them."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
+
+from ..data.labels import LabelTable
+from ..data.prepare import prepare
+from ..data.splits import stratified_parts
+from ..exceptions import WorkbenchError
+from ..network.batches import ImageDataset
+from ..network.device import choose_device
+from ..network.foreign import quietly
+from ..network.infer import _batches, pooled_features
+from ..runs.folder import OUT_OF_FOLD, predictions_file, writing
+from ..runs.run import Run
+from ..scoring.calibration import calibrate
+from ..scoring.predictions import Predictions
+from ..training.fit import fit
+
+
+def rank_suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
+    """Every known label, ranked by how likely it is wrong.
+
+    The score is cleanlab's self-confidence of each label (Northcutt, Jiang and Chuang, "Confident Learning", JAIR
+    2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is suspect. It means something only where the
+    model has not seen the label: validation and test images, and training images out of fold (`folds.out_of_fold`).
+
+    Parameters
+    ----------
+    in_sample : rank the training images by the very model that was trained on them; it believes wrong labels too
+
+    Returns
+    -------
+    Columns `rank, image_path, split, class, label, probability, score` (0..1)
+
+    Raises
+    ------
+    WorkbenchError : predictions in sample that are not named so
+    """
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class  # takes a second
+
+    if predictions.split == "train" and not in_sample:
+        raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
+    y, p = predictions.labels, predictions.probabilities
+    # cleanlab knows no unknown labels: they pass for absent, which changes no other label's score, and are left out.
+    # And it wants some label present, so beside the classes stands one that surely is, everywhere.
+    labels = [[*np.flatnonzero(row == 1).tolist(), y.shape[1]] for row in y]
+    scores = get_label_quality_scores_per_class(labels, np.column_stack((p, np.ones(len(p)))))
+    rows, classes = np.nonzero(y >= 0)
+    sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
+    order = np.lexsort((sure[rows, classes], scores[rows, classes]))
+    rows, classes = rows[order], classes[order]
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(rows) + 1),
+            "image_path": predictions.paths[rows],
+            "split": "train" if predictions.split == OUT_OF_FOLD else predictions.split,
+            "class": np.array(predictions.class_names, dtype=object)[classes],
+            "label": y[rows, classes],
+            "probability": p[rows, classes],
+            "score": scores[rows, classes],
+        }
+    )
+
+
+DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
+PENALTIES = np.geomspace(1, 1e6, 7)
+
+
+def for_suspects(
+    run: Run, split: str, folds: int | None = None, in_sample: bool = False, say: Callable[[str], object] = print
+) -> Predictions:
+    """What the labels of a split are to be judged by, for `errors.suspects`; which that is, is said.
+
+    Validation and test images by two judges who err differently, the mean of their logits: the run, which was not
+    trained on these labels, and a ridge regression on its features, each image's fitted to all the others of both
+    splits. Training images out of fold (`out_of_fold`) where that was done before, where `folds` asks for it, and where
+    the run began with trained weights: then it takes seconds and ranks better. A run from random weights judges its own
+    training images better than networks do that had fewer of them to learn from, though it believes some wrong labels.
+    All by the mean of five views of each image, which ranks better than one (`benchmarks/noise.py` has the figures).
+
+    Parameters
+    ----------
+    folds : train anew, with so many folds
+    in_sample : by the run itself, in any case
+
+    Raises
+    ------
+    WorkbenchError : see `out_of_fold`
+    """
+    if split != "train":
+        say("held out: neither the network nor the regression on its features has seen the label that it judges")
+    else:
+        done = (run.folder / predictions_file(OUT_OF_FOLD)).exists()
+        if not in_sample and (folds or done or began_trained(run)):
+            if folds or not done:
+                out_of_fold(run, folds or 5, say)
+            say("out of fold: each label is judged by a model that was trained without it")
+            return run.predictions(OUT_OF_FOLD)
+        say("in sample: the network was trained on these very labels, and believes some of the wrong ones too")
+    kept = f"{split}_judged"
+    if not (run.folder / predictions_file(kept)).exists():
+        _judge(run, ("train",) if split == "train" else ("val", "test"))
+    return replace(run.predictions(kept), split=split)
+
+
+def _judge(run: Run, splits: tuple[str, ...]) -> None:
+    """Keep what images of these splits are judged by, beside the run's predictions."""
+    table = run.split_table()
+    assert table.split is not None
+    table = table.take(np.isin(table.split, splits))
+    features, logits = seen(run, table)
+    if "train" not in splits:
+        logits = (logits + left_one_out(features, table.y)) / 2
+    with writing(run.folder):
+        for split in splits:
+            rows = table.split == split
+            found = Predictions(table.paths[rows], run.class_names, logits[rows], table.y[rows], split)
+            run.write_predictions(found, f"{split}_judged")
+
+
+def left_one_out(features: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Logits [N, C] of each image by a regression on the features of all others, all N of them in closed form.
+
+    Scikit-learn's ridge regression of the labels as numbers on the principal components, each class with the penalty
+    that serves it best, made logits by Platt's calibration. Unknown labels stand at their class's mean.
+
+    Parameters
+    ----------
+    features : float32 [N, D]
+    y : int8 [N, C] of 1, 0, -1
+    """
+    known, present = y >= 0, y == 1
+    target = np.where(known, present, present.sum(0) / np.maximum(known.sum(0), 1))
+    few = PCA(min(DIRECTIONS, *features.shape), svd_solver="covariance_eigh")
+    x = few.fit_transform(features / max(features.std(), 1e-9))
+    ridge = RidgeCV(PENALTIES, scoring="neg_mean_squared_error", store_cv_results=True)
+    scores = ridge.fit(x, target).cv_results_  # what each image was given by all others, [N, C, penalties]
+    best = (known[..., None] * (scores - target[..., None]) ** 2).sum(0).argmin(-1)
+    chosen = np.take_along_axis(scores, best[None, :, None], 2)[..., 0].astype(np.float32)
+    named = [str(c) for c in range(y.shape[1])]
+    calibration = calibrate(Predictions(np.arange(len(y)).astype(object), named, chosen, y)).calibration
+    assert calibration is not None
+    return (calibration[0] * chosen + calibration[1]).astype(np.float32)
+
+
+def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) -> Predictions:
+    """Predict each training image by a model that was trained without its fold, and keep that with the run.
+
+    Where the run began with trained weights, heads are fitted on the features of these, which have seen no label of
+    this data: seconds. Where it began with random ones, features that know anything have learned it from the labels,
+    so whole networks are trained, each on the other folds by the run's own settings, and stopped by its validation
+    images. Folds keep classes balanced and images that belong together whole.
+
+    Parameters
+    ----------
+    say : is told beforehand what will be done and how long it takes
+
+    Returns
+    -------
+    Predictions of the training images, their split "train_out_of_fold"; `run.predictions` gives them again
+
+    Raises
+    ------
+    WorkbenchError : fewer than two folds or groups of images, or the labels file or an image has changed
+    KeyboardInterrupt : a training was interrupted; nothing is kept
+    """
+    if folds < 2:
+        raise WorkbenchError(f"{folds} folds; expected at least 2")
+    settings, table = run.state["settings"], run.split_table()
+    with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary, quietly():  # it was all said when run began
+        folder = Path(temporary)
+        if began_trained(run):
+            say(f"{folds} folds of heads on the features of {settings['model']}: seconds once these are computed")
+            kept = ("model", "image_size", "batch_size", "device", "workers", "cache_gb", "seed")
+            part = _finished(fit(table, folder, route="probe", folds=folds, **{name: settings[name] for name in kept}))
+            found = part.predictions(OUT_OF_FOLD, raw=True)
+        else:
+            found = _by_networks(run, table, folds, folder, say)
+    with writing(run.folder):
+        run.write_predictions(found, OUT_OF_FOLD)
+    return run.predictions(OUT_OF_FOLD)
+
+
+def _by_networks(run: Run, table: LabelTable, folds: int, folder: Path, say: Callable[[str], object]) -> Predictions:
+    settings = run.state["settings"] | {"precision": run.state["precision"]["name"]}  # as it was chosen
+    prepared = prepare(table, settings["seed"])
+    rows = prepared.rows("train")
+    groups = prepared.groups[rows]
+    folds = min(folds, len(np.unique(groups)))
+    if folds < 2:
+        raise WorkbenchError("the training images all belong together; folds need at least two groups of them")
+    seconds = run.state.get("seconds", 0.0)
+    say(
+        f"{folds} networks, each on {1 - 1 / folds:.0%} of the training images: about "
+        f"{_duration(seconds * (folds - 1))}, as the run itself took {_duration(seconds)}"
+    )
+    fold = stratified_parts(prepared.table.y[rows], groups, [1 / folds] * folds, settings["seed"])
+    logits = np.empty((len(rows), len(table.class_names)), np.float32)
+    place = {path: i for i, path in enumerate(prepared.table.paths[rows])}
+    for k in range(folds):
+        split = np.where(prepared.split == "test", "", prepared.split)
+        split[rows[fold == k]] = "test"  # a run has three splits
+        part = replace(prepared.table, split=split).take(split != "")
+        held = part.take(split[split != ""] == "test")
+        logits[[place[path] for path in held.paths]] = seen(_finished(fit(part, folder / str(k), **settings)), held)[1]
+        say(f"network {k + 1} of {folds} is trained")
+    return Predictions(prepared.table.paths[rows], run.class_names, logits, prepared.table.y[rows], OUT_OF_FOLD)
+
+
+def began_trained(run: Run) -> bool:
+    """Whether a run has features that have seen no label of its data: those of the weights it began with."""
+    return bool(run.state["settings"]["route"] == "probe" or str(run.state["settings"]["model"]).endswith(".pt"))
+
+
+def _finished(run: Run) -> Run:
+    if run.status != "finished":  # Ctrl-C ends a training in good order
+        raise KeyboardInterrupt
+    return run
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def seen(run: Run, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, 1280] of images and what the run says of them, logits [N, C]: means over five views of each."""
+    settings = run.state["settings"]
+    dataset = ImageDataset(table.paths, table.root, None, settings["image_size"])
+    batches = _batches(dataset, settings["batch_size"], settings["workers"], "judging labels")
+    features = pooled_features(run.model, batches, choose_device(), steady=True)
+    return features, run.model.logits_of(features)

@@ -1,0 +1,234 @@
+"""One decoder for checking, training and predicting, so that what passed the check can be trained on."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import PIL
+import platformdirs
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..exceptions import WorkbenchError
+
+log = logging.getLogger("mlworkbench")
+MAX_PIXELS = 100_000_000
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".gif")
+# Raster formats only: Pillow also reads some whose decoding starts other programs (EPS) or renders documents.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "PCX", "ICO")
+# Ultralytics replaces Image.open by one that tries to install packages for a file that is no image.
+_open = vars(sys.modules.get("ultralytics.utils.patches", object)).get("_image_open", Image.open)
+
+
+class ImageFault(WorkbenchError):
+    """Why an image cannot be used; the text is the reason written to `quarantine.csv`."""
+
+    def __init__(self, reason: str):
+        # A worker process of torch's loader hands on its whole traceback as the reason: its last line is ours.
+        super().__init__(reason.strip().rpartition("ImageFault: ")[2])
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a check found.
+
+    Attributes
+    ----------
+    width, height : pixels as shown, after EXIF orientation
+    digest : of the file's bytes, in hexadecimal
+    phash : 8 bytes, the perceptual hash (imagehash's `phash`); images that look alike differ in few bits
+    tiny : 256 bytes, the image as 16x16 grey values
+    """
+
+    width: int
+    height: int
+    digest: str
+    phash: bytes
+    tiny: bytes
+
+
+def locate(image_path: str, root: Path) -> Path:
+    """The regular file that a relative image path names, inside `root` after links are resolved.
+
+    Raises
+    ------
+    ImageFault : a URL, outside the root, missing, or not a regular file
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image_path):
+        raise ImageFault("a URL; download it and name the file")
+    try:
+        inside = os.path.realpath(root)
+        file = os.path.realpath(os.path.join(inside, image_path), strict=True)  # noqa: PTH118 (many times faster)
+        mode = os.stat(file).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        raise ImageFault("missing") from None
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
+        raise ImageFault(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
+    if os.path.commonpath((inside, file)) != inside:
+        raise ImageFault(f"outside the image root {root}")
+    if not stat.S_ISREG(mode):
+        raise ImageFault("not a regular file")
+    return Path(file)
+
+
+def load_image(image_path: str, root: Path, side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode one image to RGB.
+
+    EXIF orientation is applied; of an animation the first frame is taken. Palette, grey, 1-bit and CMYK images are
+    converted by Pillow; transparency is laid on white; images deeper than 8 bits have the range that occurs in them
+    stretched to 0..255. Where it will be shrunk to `side` pixels anyway, a JPEG is decoded at a reduced scale that
+    leaves both of its sides at least that long.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+
+    Raises
+    ------
+    ImageFault : see `locate`; unreadable, truncated, not an image, or more than `max_pixels` by its header
+    """
+    file = locate(image_path, root)
+    try:
+        with _open(file, formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
+            if side is not None:
+                image.draft("RGB", (side, side))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(_to_rgb(image))
+    except ImageFault:
+        raise
+    except UnidentifiedImageError:
+        raise ImageFault("not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise ImageFault(f"far more pixels by its header than the limit of {max_pixels:,}") from None
+    except MemoryError:
+        raise ImageFault("too large for the memory at hand") from None
+    except Exception as error:  # decoders raise many kinds on damaged bytes (OSError, SyntaxError, struct.error …)
+        raise ImageFault(f"truncated or damaged: {error}") from None
+
+
+def load_named(image_path: str, root: Path, side: int) -> np.ndarray:
+    """`load_image` for images that were checked before: a fault names the image."""
+    try:
+        return load_image(image_path, root, side)
+    except ImageFault as fault:
+        raise ImageFault(f"image {image_path!r}: {fault}; has it changed since it was checked?") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # Deeper than 8 bits: the range found is stretched to 0..255 (a plain convert() clips instead).
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        image = Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def check_images(
+    paths: Iterable[str], root: Path, max_pixels: int = MAX_PIXELS, progress: Callable[[int], object] | None = None
+) -> list[ImageInfo | ImageFault]:
+    """Decode every image fully, on all cores; a fault stands in the place of the image that has it.
+
+    What was verified is remembered by content in the user's cache folder, so that a second check only reads the
+    files. `progress` is called with 1 after each image.
+    """
+    names, tick = list(paths), progress or (lambda _: None)
+
+    def digest(name: str) -> str | ImageFault:
+        try:
+            return hashlib.blake2b(locate(name, root).read_bytes(), digest_size=16).hexdigest()
+        except ImageFault as fault:
+            return fault
+        except OSError as error:
+            return ImageFault(f"unreadable: {error.strerror or error}")
+
+    def check(name: str, content: str) -> ImageInfo | ImageFault:
+        try:
+            return _describe(load_image(name, root, max_pixels=max_pixels), content)
+        except ImageFault as fault:
+            return fault
+
+    found: list[ImageInfo | ImageFault] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter lock
+        contents = list(pool.map(digest, names))
+        known = _Memory.read({content for content in contents if isinstance(content, str)})
+        known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}
+        tasks = {
+            place: pool.submit(check, names[place], content)
+            for place, content in enumerate(contents)
+            if isinstance(content, str) and content not in known
+        }
+        try:
+            for place, content in enumerate(contents):
+                if isinstance(content, ImageFault):
+                    found.append(content)
+                else:
+                    found.append(tasks[place].result() if place in tasks else known[content])
+                tick(1)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            done = [task.result() for task in tasks.values() if task.done() and not task.cancelled()]
+            if new := [info for info in done if isinstance(info, ImageInfo)]:
+                _Memory.write(new)
+    return found
+
+
+def _describe(pixels: np.ndarray, content: str) -> ImageInfo:
+    grey = Image.fromarray(pixels).convert("L")
+    small = grey.resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0)
+    bits = imagehash.phash(small).hash.flatten()
+    tiny = small.resize((16, 16), Image.Resampling.BOX).tobytes()
+    return ImageInfo(pixels.shape[1], pixels.shape[0], content, np.packbits(bits).tobytes(), tiny)
+
+
+class _NoMemory(Exception):
+    """The cache cannot be used; said already."""
+
+
+class _Memory:
+    """What earlier checks found, by content; a cache that cannot be used is said once a check and done without."""
+
+    @classmethod
+    def read(cls, contents: set[str]) -> dict[str, ImageInfo]:
+        found: dict[str, ImageInfo] = {}
+        wanted = list(contents)
+        with contextlib.suppress(_NoMemory), cls._opened() as database:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                query = f"SELECT * FROM images WHERE digest IN ({','.join('?' * len(part))})"
+                found |= {row[2]: ImageInfo(*row) for row in database.execute(query, part)}
+        return found
+
+    @classmethod
+    def write(cls, infos: list[ImageInfo]) -> None:
+        with contextlib.suppress(_NoMemory), cls._opened() as database, database:
+            database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", map(astuple, infos))
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _opened() -> Iterator[sqlite3.Connection]:
+        try:
+            folder = platformdirs.user_cache_path("mlworkbench", ensure_exists=True)
+            # Another Pillow may decode otherwise: its findings lie in another file.
+            with contextlib.closing(sqlite3.connect(folder / f"images-1-{PIL.__version__}.sqlite")) as database:
+                columns = "width INTEGER, height INTEGER, digest TEXT PRIMARY KEY, phash BLOB, tiny BLOB"
+                database.execute(f"CREATE TABLE IF NOT EXISTS images ({columns})")
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            log.warning("what was checked is not remembered: %s", error)
+            raise _NoMemory from error

@@ -1,0 +1,243 @@
+"""From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..exceptions import WorkbenchError
+from ..progress import progress_bar
+from ..text import short
+from .duplicates import joined_groups, linked_rows, rows_together
+from .images import ImageFault, ImageInfo, check_images
+from .labels import SPLITS, LabelTable
+from .splits import stratified_split
+
+MAX_QUARANTINE = 0.20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Labelled images that can be trained on, and what was found on the way.
+
+    Attributes
+    ----------
+    table : the usable rows
+    split : object array [N] of "train", "val", "test", aligned with `table`
+    quarantine : columns `line, image_path, reason`
+    warnings : (kind, message) pairs
+    sizes : int64 [N, 2], width and height
+    digests : list of N str, of the content of each image
+    groups : int [N], equal where images belong together (identical, nearly so, or of one given group)
+    """
+
+    table: LabelTable
+    split: np.ndarray
+    quarantine: pd.DataFrame
+    warnings: list[tuple[str, str]]
+    sizes: np.ndarray
+    digests: list[str]
+    groups: np.ndarray
+
+    @property
+    def images_hash(self) -> str:
+        """Of the content of all images, in order."""
+        return hashlib.blake2b(" ".join(self.digests).encode(), digest_size=16).hexdigest()
+
+    def rows(self, split: str) -> np.ndarray:
+        """Which rows are in a split, int64 [n]."""
+        return np.flatnonzero(self.split == split)
+
+    def of(self, split: str) -> LabelTable:
+        """The rows of one split."""
+        return self.table.take(self.split == split)
+
+    def spread(self, split: str, most: int) -> LabelTable:
+        """Some rows of a split, evenly spread: neighbours in a file are often neighbours in time."""
+        table = self.of(split)
+        return table.take(np.unique(np.linspace(0, len(table) - 1, most).astype(int)))
+
+    def in_short(self) -> list[str]:
+        """A line for each kind of finding: how many, and the first of them."""
+        lines = []
+        if len(self.quarantine):
+            first = self.quarantine.iloc[0]
+            lines.append(f"set aside: {len(self.quarantine)} images, the first {first.image_path!r}: {first.reason}")
+        for kind in dict.fromkeys(kind for kind, _ in self.warnings):
+            messages = [message for other, message in self.warnings if other == kind]
+            more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+            lines.append(f"{kind}: {messages[0]}{more}")
+        return lines
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        return {name: int((self.split == name).sum()) for name in SPLITS}
+
+
+class TooFewImages(WorkbenchError):
+    """More images set aside than allowed; `quarantine` holds them all."""
+
+    def __init__(self, message: str, quarantine: pd.DataFrame):
+        super().__init__(message)
+        self.quarantine = quarantine
+
+
+def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE, silent: bool = False) -> Prepared:
+    """Check every image, set the bad ones aside, and split the rest; `silent` shows no progress.
+
+    Raises
+    ------
+    TooFewImages : more than `max_quarantine` set aside, or none left
+    WorkbenchError : nothing left of a split, or a seed below 0
+    """
+    if seed < 0:
+        raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
+    with progress_bar(len(table), "checking images", silent=silent) as bar:
+        found = check_images(table.paths, table.root, progress=bar.update)
+    infos = [item for item in found if not isinstance(item, ImageFault)]
+    bad = np.array([isinstance(item, ImageFault) for item in found], bool)
+    reasons = [str(item) for item in found if isinstance(item, ImageFault)]
+    quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
+    if bad.mean() > max_quarantine or not infos:
+        first = quarantine.iloc[0]
+        message = (
+            f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
+            f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
+        )
+        raise TooFewImages(message, quarantine)
+    table = table.take(~bad)
+    links = linked_rows(infos, table.group)
+    warnings = [*table.notes, *linked_images(table, links)]
+    groups = joined_groups(links)
+    split = table.split if table.split is not None else stratified_split(table.y, groups, seed)
+    for name in SPLITS:
+        rows = split == name
+        if not rows.any():
+            raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
+    warnings += label_balance(table, split)
+    sizes = np.array([(info.width, info.height) for info in infos], np.int64)
+    return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
+
+
+def image_traits(table: LabelTable) -> pd.DataFrame:
+    """What can be told of each image without a model: a row an image, named by its path.
+
+    `width`, `height` (pixels as shown), `aspect` (width by height), `brightness` (mean grey value, 0..255), and every
+    further column of the labels file, `group` among them. A column whose values are all numbers is one of numbers.
+    """
+    infos = check_images(table.paths, table.root)  # remembered by content since they were first checked
+    rows = [
+        (info.width, info.height, info.width / info.height, np.frombuffer(info.tiny, np.uint8).mean())
+        if isinstance(info, ImageInfo)
+        else (np.nan,) * 4
+        for info in infos
+    ]
+    frame = pd.DataFrame(rows, table.paths, ["width", "height", "aspect", "brightness"])
+    columns = table.extra if table.group is None else table.extra | {"group": table.group}
+    for name, values in columns.items():
+        numbers = pd.to_numeric(pd.Series(values, table.paths).replace("", np.nan), errors="coerce")
+        frame[name] = values if numbers.isna().sum() > (values == "").sum() else numbers
+    return frame
+
+
+FEW = 5  # positives in a split under which a score says next to nothing
+ALWAYS = 0.95  # share of the images from which a class tells little
+IMPLIES = 0.98  # share of one class's images that show the other too
+Finding = tuple[str, str]  # kind, message
+
+
+def linked_images(table: LabelTable, links: dict[str, np.ndarray]) -> list[Finding]:
+    """Images that belong together (see `duplicates.linked_rows`): conflicting labels, and what given splits part."""
+    found = []
+    for kind, what in (("identical", "the same image"), ("near", "nearly the same image"), ("group", "one group")):
+        for rows in rows_together(links[kind]):
+            names = ", ".join(short(path) for path in table.paths[rows[:4]])
+            more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+            where = f"{names}{more} (lines {', '.join(str(line) for line in table.lines[rows[:4]])})"
+            conflict = kind == "identical" and (table.y[rows] != table.y[rows[0]]).any()
+            if conflict:
+                found.append(("conflict", f"the same image with different labels: {where}; one of them is wrong"))
+            if table.split is not None and len(set(table.split[rows])) > 1:
+                found.append(("leak", f"{what} in several splits: {where}; keep it in one, or scores flatter"))
+            elif kind != "group" and not conflict:
+                found.append(("duplicate", f"{what} more than once: {where}; kept in one split"))
+    return found
+
+
+def label_balance(table: LabelTable, split: np.ndarray) -> list[Finding]:
+    """Classes that are absent or rare in a split, that are nearly always on, or that imply each other.
+
+    Parameters
+    ----------
+    split : object array [N] of "train", "val", "test"
+    """
+    names, y, found = [short(name) for name in table.class_names], table.y, []
+    for part in SPLITS:
+        for c, positives in enumerate((y[split == part] == 1).sum(0).tolist()):
+            has = f"class {names[c]} has {positives or 'no'} positive{'s' * (positives > 1)} in {part}: "
+            if positives == 0:
+                means = "nothing to learn it from" if part == "train" else "it has no score there"
+                found.append(("no positive", f"{has}{means}; add images"))
+            elif positives < FEW:
+                found.append(("rare", f"{has}one image more or less changes everything; add images"))
+    known = (y >= 0).sum(0)
+    for c in np.flatnonzero((y == 1).sum(0) > ALWAYS * np.maximum(known, 1)).tolist():
+        share = f"class {names[c]} is present in {(y[:, c] == 1).sum() / known[c]:.0%} of the images: "
+        found.append(("always on", f"{share}who always guesses yes scores well; add images without it"))
+    if unknown := int((y < 0).all(1).sum()):
+        found.append(("unknown", f"{unknown:,} images have no known label: they teach nothing; label or remove them"))
+    return found + _implications(names, y)
+
+
+def _implications(names: list[str], y: np.ndarray) -> list[Finding]:
+    present, absent = (y == 1).astype(np.int64), (y == 0).astype(np.int64)
+    both, without = present.T @ present, present.T @ absent
+    often = present.sum(0) > ALWAYS * np.maximum((y >= 0).sum(0), 1)
+    found = []
+    for a, b in zip(*np.nonzero((both >= 2 * FEW) & (both >= IMPLIES * (both + without))), strict=True):
+        # A class that is nearly always on is implied by all: that is said once, above.
+        if a != b and not often[b]:
+            share = (
+                f"{both[a, b] / (both[a, b] + without[a, b]):.0%} of the images with {names[a]} show {names[b]} too: "
+            )
+            found.append(("implies", f"{share}the network may learn the company; add images of one without the other"))
+    return found
+
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of torchvision's random resized crop, Ultralytics' default in training
+
+
+def crop_costs(sizes: np.ndarray, thing: float = 0.2, draws: int = 20_000, seed: int = 0) -> dict[str, float]:
+    """Shares measured on these image sizes, by drawing crops and places.
+
+    Parameters
+    ----------
+    sizes : int64 [N, 2], width and height
+    thing : side of a square thing at a random place, as a share of the shorter side
+
+    Returns
+    -------
+    `centre_area` cut away by a centre crop to a square (mean); `centre_lost` and `random_lost`, how often more than
+    half of the thing is gone after a centre crop and after a random resized crop
+    """
+    rng = np.random.default_rng(seed)
+    width, height = sizes[rng.integers(len(sizes), size=draws)].T.astype(float)
+    short = np.minimum(width, height)
+    side = thing * short
+    x, y = rng.random(draws) * (width - side), rng.random(draws) * (height - side)
+
+    def lost(left: np.ndarray, top: np.ndarray, w: np.ndarray, h: np.ndarray) -> float:
+        seen_x = np.clip(np.minimum(x + side, left + w) - np.maximum(x, left), 0, None)
+        seen_y = np.clip(np.minimum(y + side, top + h) - np.maximum(y, top), 0, None)
+        return float((seen_x * seen_y < 0.5 * side**2).mean())
+
+    area = rng.uniform(*SCALE, draws) * width * height
+    ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1]), draws))
+    w, h = np.minimum(np.sqrt(area * ratio), width), np.minimum(np.sqrt(area / ratio), height)
+    return {
+        "centre_area": float((1 - short**2 / (width * height)).mean()),
+        "centre_lost": lost((width - short) / 2, (height - short) / 2, short, short),
+        "random_lost": lost(rng.random(draws) * (width - w), rng.random(draws) * (height - h), w, h),
+    }

@@ -1,0 +1,75 @@
+"""Where a network looked: exact class activation maps, of all classes at once."""
+
+import copy
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..exceptions import WorkbenchError
+from .model import YOLOClassifier
+
+PROBE = 256  # side of an image from which the stride is told
+
+
+@torch.no_grad()
+def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarray:
+    """Class activation maps (Zhou et al., CVPR 2016): how much each place speaks for each class.
+
+    The head is a convolution, the mean over its cells and a linear layer, so the linear layer applied to each cell
+    before the mean is the map: exactly, its mean plus the class's bias is the logit (of a softmax network the softmax's
+    own). A cell is some 32 pixels wide. Finer maps are those of shifted images, interleaved; between them nothing is
+    interpolated, every value is the network's own, and the mean is that of the shifted images' logits.
+
+    Parameters
+    ----------
+    images : [B, 3, H, W] in 0..1, on any device; the network stays as it is, in whatever mode
+    fine : 1, or a power of two: cells along each side of a coarse one, at the price of fine² times the work
+
+    Returns
+    -------
+    float32 [B, C, h * fine, w * fine], without the bias
+
+    Raises
+    ------
+    WorkbenchError : `fine` is no power of two up to half of the stride, or the sides are no multiples of the stride
+    """
+    net = copy.deepcopy(model).eval().float()
+    images = images.to(net.head.weight.device, torch.float32)
+    coarse = _coarse(net, images)
+    if fine == 1:
+        return coarse
+    height, width = images.shape[2:]
+    stride = PROBE // _coarse(net, images.new_zeros(1, 3, PROBE, PROBE)).shape[-1]
+    if fine < 1 or fine & (fine - 1) or fine > stride // 2 or height % stride or width % stride:
+        raise WorkbenchError(
+            f"a map {fine} times as fine of images {width}x{height}; expected a power of two up to {stride // 2}, "
+            f"and sides that are multiples of {stride}"
+        )
+    h, w = coarse.shape[2:]
+    out = np.empty((*coarse.shape[:2], h * fine, w * fine), np.float32)
+    # Half a fine cell off a coarse one's edge and on by whole ones: their middles are evenly spread over the image.
+    starts = range(stride // fine // 2, stride, stride // fine)
+    wide = F.pad(images, [stride // 2] * 4, mode="replicate")
+    for a, y in enumerate(starts):
+        for b, x in enumerate(starts):
+            out[:, :, a::fine, b::fine] = _coarse(net, wide[:, :, y : y + height, x : x + width])
+    return out
+
+
+def _coarse(net: YOLOClassifier, images: torch.Tensor) -> np.ndarray:
+    """The maps [B, C, h, w] of images as they are."""
+    caught: list[torch.Tensor] = []
+    pool = net.net.model[-1].pool  # type: ignore[index, union-attr]
+    hook = pool.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    with torch.autocast(images.device.type, enabled=False):
+        net(images)
+        hook.remove()
+        return torch.einsum("bdhw,cd->bchw", caught[0], net.head.weight).cpu().numpy()
+
+
+def peaks(found: np.ndarray, side: tuple[int, int]) -> np.ndarray:
+    """The middle of the strongest cell of each map, int64 [..., 2] as (x, y) in pixels of images of this (H, W)."""
+    h, w = found.shape[-2:]
+    rows, columns = np.divmod(found.reshape(*found.shape[:-2], h * w).argmax(-1), w)
+    return np.stack(((2 * columns + 1) * side[1] // (2 * w), (2 * rows + 1) * side[0] // (2 * h)), -1)

@@ -1,0 +1,129 @@
+"""Device, processes and arithmetic: what Hugging Face accelerate is told, and what `auto` measures."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, patch_environment
+
+from ..exceptions import WorkbenchError
+
+STEPS = 5  # in which the fastest precision is found
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the arithmetic of a training is done, and what was measured to choose it.
+
+    Attributes
+    ----------
+    name : "fp32", "bf16" or "fp16"
+    channels_last : memory format of images and weights
+    images_per_second : of a training step, by precision and format, where it was measured
+    """
+
+    name: str
+    channels_last: bool
+    images_per_second: dict[str, float] | None = None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def accelerator(self) -> Accelerator:
+        """An accelerator for this precision on the device and among the processes of `join_processes`."""
+        AcceleratorState._reset_state()  # or the precision of the session's first training would stay for ever
+        # Named, or a user's configuration of accelerate would have the loss divided by a number of its own.
+        whole = GradientAccumulationPlugin(num_steps=1)
+        name = "no" if self.name == "fp32" else self.name
+        return Accelerator(mixed_precision=name, gradient_accumulation_plugin=whole)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" takes a GPU where there is one."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise WorkbenchError(f"device {name!r} is not usable here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+@contextmanager
+def join_processes(device: str = "auto") -> Iterator[PartialState]:
+    """This process's place among those that a launcher started: usually it is the only one.
+
+    Launchers are `accelerate launch` and `notebook_launcher` for GPUs, and `torchrun`, for CPUs too.
+
+    Raises
+    ------
+    WorkbenchError : the device is not usable, or one is named although several processes divide them among themselves
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and device not in ("auto", "cpu"):
+        raise WorkbenchError(f"device {device!r} with several processes; leave it to the launcher")
+    if device == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        device = "cpu"
+    chosen = choose_device(device)
+    AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train on one device, then on another
+    try:
+        if several:  # one may check a million images while the others wait
+            yield PartialState(cpu=chosen.type == "cpu", timeout=timedelta(days=7))
+        else:
+            with patch_environment(accelerate_torch_device=str(chosen)):
+                alone = PartialState(cpu=chosen.type == "cpu")
+            yield alone
+    finally:
+        if not several:  # a launcher may follow in this notebook, and wants to start from nothing
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def share(rows: list[int]) -> list[int]:
+    """This process's part of rows that all processes share."""
+    with PartialState().split_between_processes(rows) as mine:
+        return mine
+
+
+def refuse_misfit(precision: str, device: torch.device) -> None:
+    """Raise WorkbenchError for a precision that the device does not have."""
+    if precision == "fp16" and device.type == "cpu":
+        raise WorkbenchError("precision fp16 is for GPUs; on a CPU choose auto, fp32 or bf16")
+
+
+def choose_precision(name: str, make_step: Callable[[Precision], Callable[[], object]], images: int) -> Precision:
+    """The precision asked for, or for "auto" the fastest of fp32 and bf16 in either memory format, as measured here.
+
+    Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next.
+
+    Parameters
+    ----------
+    make_step : gives a function that trains a step in that precision and waits until it is done
+    images : how many a step takes
+    """
+    if name != "auto":
+        return Precision(name, channels_last=True)
+    names = ("fp32", "bf16") if PartialState().device.type in ("cpu", "cuda") else ("fp32",)
+    trials = [Precision(p, last) for last in (True, False) for p in names]
+    speeds = []
+    for trial in trials:
+        step = make_step(trial)
+        seconds: list[float] = []
+        for _ in range(STEPS):  # as many in every process: each step waits for all of them
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        speeds.append(round(images / min(seconds), 1))
+        del step  # and its network, before the next is made
+    best = [max(range(len(trials)), key=speeds.__getitem__)]
+    broadcast_object_list(best)  # all processes must choose the same
+    forms = [f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}" for trial in trials]
+    return replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))

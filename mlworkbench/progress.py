@@ -1,0 +1,33 @@
+"""Progress bar: on a terminal, in a notebook as one line, elsewhere silent."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, what: str, done: int = 0, silent: bool = False) -> tqdm:
+    """A bar with images a second and time left: on standard error for people at a terminal, in a notebook as one line
+    under the cell, elsewhere silent."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kind = _NotebookBar if hasattr(shell, "kernel") else tqdm
+    hidden = silent or (kind is tqdm and not sys.stderr.isatty())
+    return kind(total=total, initial=done, desc=what, unit=" images", disable=hidden, leave=False, smoothing=0.1)
+
+
+class _NotebookBar(tqdm):
+    """One line of text that is renewed each second and empty at the end: a saved notebook keeps none of it."""
+
+    def __init__(self, **options: Any):
+        from IPython.display import display
+
+        self._line: Any = None if options["disable"] else display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(**options, mininterval=1, ncols=100)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self._line.update({"text/plain": str(self) if msg is None else msg}, raw=True)
+
+    def close(self) -> None:
+        if not self.disable:
+            self.display("")
+        super().close()

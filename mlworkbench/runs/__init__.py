@@ -1,0 +1,11 @@
+"""Run folders: what passes between notebooks, the command line and a colleague."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "folder": ["holds_run", "move_aside"],
+        "run": ["Run", "save_inspection"],
+    },
+)

@@ -1,0 +1,129 @@
+"""The run folder: its names, whole-file writes, and the lock that keeps a second writer out."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from ..exceptions import WorkbenchError
+from ..files import write_whole
+
+FORMAT_VERSION = 1
+STATE = "run.json"
+SPLITS = "splits.csv"
+QUARANTINE = "quarantine.csv"
+HISTORY = "history.csv"
+THRESHOLDS = "thresholds.json"
+BEST = "checkpoints/best.safetensors"
+LAST = "checkpoints/last.safetensors"
+RESUME = "checkpoints/resume.pt"
+PREVIOUS = "checkpoints/previous.pt"  # the checkpoint before, should the last one turn out to be damaged
+OUT_OF_FOLD = "train_out_of_fold"  # predictions of training images by heads that have not seen their labels
+ULTRALYTICS_BEST = "weights/best.pt"  # of the route "ultralytics", beside the same weights in our form
+ULTRALYTICS_LAST = "weights/last.pt"
+INSPECT = "inspect"  # written by notebook 01, before a run and for it
+
+
+def predictions_file(split: str) -> str:
+    """Name of a split's predictions inside the run folder."""
+    return f"predictions/{split}.parquet"
+
+
+def metrics_file(split: str) -> str:
+    """Name of a split's scores inside the run folder."""
+    return f"metrics/{split}.json"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the run folder for this process; the lock goes with the process, however that ends.
+
+    Raises
+    ------
+    WorkbenchError : another process holds it, and which
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / ".owner"  # not in the lock file: opening that for a try empties it
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        who = owner.read_text().strip() if owner.is_file() else "another process"
+        raise WorkbenchError(f"{folder} is being written by {who}; wait for it or choose another --run") from None
+    try:
+        write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a training has written here."""
+    return (folder / STATE).exists()
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a run has written, `run.json` last; anything else in the folder is not a run's to remove or move."""
+    names = ("checkpoints", "predictions", "metrics", SPLITS, QUARANTINE, HISTORY, THRESHOLDS, "report.html")
+    theirs = (
+        "weights",
+        "args.yaml",
+        "results.csv",
+        "results.png",
+        "train_batch*.jpg",
+        "val_batch*.jpg",
+    )  # Ultralytics'
+    return [entry for name in (*names, *theirs, STATE) for entry in sorted(folder.glob(name))]
+
+
+def clear(folder: Path) -> None:
+    """Remove the run in `folder`; what notebook 01 found and what a user wrote by hand stays."""
+    for entry in reversed(_entries(folder)):  # run.json first: without it the rest is no run that could be resumed
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def clear_results(folder: Path) -> list[str]:
+    """Remove what was made of weights that will change, and half-written files of a killed process; says what."""
+    for pattern in (".*.csv.*", ".*.json.*", "checkpoints/.*.safetensors.*", "checkpoints/.*.pt.*"):
+        for left in folder.glob(pattern):
+            left.unlink()
+    stale = [
+        entry for name in ("predictions", "metrics", THRESHOLDS, "report.html") if (entry := folder / name).exists()
+    ]
+    for entry in stale:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return [entry.name for entry in stale]
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Move the run in `folder` to `folder.1`, `.2`, …; returns where it went, or None where there was no run."""
+    if not holds_run(folder):
+        return None
+    with writing(folder):
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+            number += 1
+        aside.mkdir()
+        for entry in _entries(folder):
+            entry.rename(aside / entry.name)
+    return aside
+
+
+def best_place(history: Sequence[Mapping[Any, float]]) -> int:
+    """Which epoch is the best, the first of equals; 0 where there is none yet.
+
+    Validation mAP decides; the loss does where no class has one, and among ties.
+    """
+
+    def rank(place: int) -> tuple[float, float]:
+        row = history[place]
+        return (-1.0 if np.isnan(row["val_map"]) else row["val_map"], -row["val_loss"])
+
+    return max(range(len(history)), key=rank, default=0)

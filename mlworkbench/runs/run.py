@@ -1,0 +1,222 @@
+"""What a user calls on a run: Run, predict, evaluate. It joins the parts and holds no mathematics."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.corrections import Correction, correct
+from ..data.labels import SPLITS, LabelTable, read_labels
+from ..data.prepare import Prepared, image_traits
+from ..exceptions import WorkbenchError
+from ..files import read_json, write_csv, write_json, write_whole
+from ..network.activation_maps import maps
+from ..network.batches import ImageDataset, in_order, make_loader
+from ..network.device import choose_device
+from ..network.infer import infer
+from ..network.model import YOLOClassifier, build_model, load_weights
+from ..scoring.predictions import Predictions
+from ..scoring.thresholds import Thresholds, evaluate
+from ..text import mark_path, unmark_path
+from . import folder as folder_of
+from .folder import best_place
+
+
+class Run:
+    """One training and all that came of it, read from its folder.
+
+    >>> run = Run("runs/first")                          # doctest: +SKIP
+    >>> run.predictions("val").probabilities.shape       # doctest: +SKIP
+    (450, 10)
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        state = read_json(self.folder / folder_of.STATE)
+        if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
+            raise WorkbenchError(f"{self.folder / folder_of.STATE} is of no version that this package reads")
+        return state
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.state["class_names"])
+
+    @property
+    def status(self) -> str:
+        return str(self.state["status"])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: `epoch, lr, train_loss, val_loss, val_map`, `ap_CLASS` for every class, `seconds`."""
+        return pd.read_csv(self.folder / folder_of.HISTORY)
+
+    @property
+    def best_epoch(self) -> pd.Series:
+        """The row of `history` whose weights are the run's."""
+        history = self.history
+        return history.iloc[best_place(history.to_dict("records"))]
+
+    @property
+    def root(self) -> Path:
+        """Where the run's image paths start."""
+        return Path(self.state["image_root"])
+
+    @cached_property
+    def model(self) -> YOLOClassifier:
+        """The network with the best weights, in eval mode."""
+        model = build_model(self.state["architecture"], self.class_names)
+        model.exclusive = self.state["settings"]["loss"] == "softmax"
+        return load_weights(model, self.folder / folder_of.BEST).eval()
+
+    def predictions(self, split: str, raw: bool = False) -> Predictions:
+        """What the best weights say of a split, computed once and kept in the run folder.
+
+        Also of "train_out_of_fold", which the route "probe" and `folds.out_of_fold` leave: the training images as
+        models see them that were not trained on their labels.
+
+        Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
+        """
+        file = self.folder / folder_of.predictions_file(split)
+        if not file.exists():
+            if split == folder_of.OUT_OF_FOLD:
+                raise WorkbenchError(
+                    f"{self.folder} has no out-of-fold predictions: mlworkbench errors RUN --split train --folds 5"
+                )
+            if split not in SPLITS:
+                raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
+            table = _rows(self.table(), self._paths_of(split))
+            with folder_of.writing(self.folder):  # not while its weights are still changing
+                found = self.predict(table.paths, table.root, raw=True)
+                self.write_predictions(replace(found, y=table.y), split)
+        found = Predictions.from_frame(pd.read_parquet(file), split)
+        return found if raw else self.thresholds().calibrated(found)
+
+    def predict(self, paths: Iterable[str], root: Path, raw: bool = False) -> Predictions:
+        """What the best weights say of any images, likewise; one that cannot be read raises ImageFault."""
+        settings = self.state["settings"]
+        dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
+        loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
+        logits = infer(self.model, loader, choose_device())
+        found = Predictions(dataset.paths, self.class_names, logits)
+        return found if raw else self.thresholds().calibrated(found)
+
+    def look(self, image_path: str, class_name: str) -> np.ndarray:
+        """Where in one of its images the network sees a class: the activation map float32 [h, w], see `cam.maps`.
+
+        Four times as fine as the network's own cells, where the image size is a multiple of these.
+        """
+        size = self.state["settings"]["image_size"]
+        image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
+        found = maps(self.model, image[None] / 255, fine=1 if size % 32 else 4)
+        return found[0, self.class_names.index(class_name)]
+
+    def thresholds(self) -> Thresholds:
+        """The saved thresholds, else 0.5 for every class."""
+        file = self.folder / folder_of.THRESHOLDS
+        if not file.exists():
+            return Thresholds.default(self.class_names)
+        data = read_json(file)
+        return Thresholds.from_dict(data, frozenset(self._paths_of(data.get("split"))))
+
+    def save_thresholds(self, thresholds: Thresholds) -> Path:
+        """Write `thresholds.json`; every later decision of this run uses it."""
+        file = self.folder / folder_of.THRESHOLDS
+        with folder_of.writing(self.folder):
+            write_json(file, replace(thresholds, run=self.folder.resolve().name).to_dict())
+        return file
+
+    def evaluate(self, split: str = "test", corrections: Iterable[Correction] | None = None) -> dict[str, Any]:
+        """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`.
+
+        With corrections the labels are those of the labels file with these instead of the run's own, and nothing is
+        written: the file belongs to the labels that the run was trained with.
+        """
+        if corrections is not None:
+            found = self.predictions(split)
+            return evaluate(replace(found, y=_rows(self.table(corrections), found.paths).y), self.thresholds())
+        scores = evaluate(self.predictions(split), self.thresholds())
+        with folder_of.writing(self.folder):
+            write_json(self.folder / folder_of.metrics_file(split), scores)
+        return scores
+
+    @property
+    def corrections(self) -> list[Correction]:
+        """Those that changed a label when the run was begun; `run.json` keeps them, whatever their file says by now."""
+        rows = self.state.get("corrections", [])
+        return [Correction(path, name, old, new, "wrong") for path, name, old, new in rows]
+
+    def table(self, corrections: Iterable[Correction] | None = None) -> LabelTable:
+        """The labels as they were trained on, or with other corrections; a labels file that has changed is an error."""
+        state = self.state
+        table = read_labels(
+            state["labels_file"], state["image_root"], state["classes_file"], tag_delimiter=state["tag_delimiter"]
+        )
+        if table.sha256 != state["labels_sha256"]:
+            raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
+        return correct(table, self.corrections if corrections is None else corrections)
+
+    def split_table(self) -> LabelTable:
+        """The images that the run took, with the labels and the splits that it gave them."""
+        splits = self.splits()
+        return replace(_rows(self.table(), splits), split=np.array(list(splits.values()), dtype=object))
+
+    def traits(self, split: str) -> pd.DataFrame:
+        """What can be told of the images of a split without a model, for `slices.weak_slices`."""
+        return image_traits(_rows(self.table(), self._paths_of(split)))
+
+    def splits(self) -> dict[str, str]:
+        """The split of each image, as `splits.csv` has them."""
+        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
+        return dict(zip(map(unmark_path, splits.image_path), splits.split, strict=True))
+
+    def _paths_of(self, split: str) -> list[str]:
+        return [path for path, its in self.splits().items() if its == split]
+
+    def write_predictions(self, predictions: Predictions, split: str) -> None:
+        """Keep what the best weights say of a split; the caller holds the folder."""
+        data = predictions.to_frame().to_parquet(None, index=False)
+        write_whole(self.folder / folder_of.predictions_file(split), data)
+
+    def write_state(self, **changes: Any) -> None:
+        """Change `run.json`; the caller holds the folder."""
+        known = self.state if folder_of.holds_run(self.folder) else {}
+        self.state = {**known, **changes}
+        write_json(self.folder / folder_of.STATE, self.state)
+
+
+def _rows(table: LabelTable, paths: Iterable[str]) -> LabelTable:
+    """The rows of these images, in this order."""
+    rows = pd.Series(np.arange(len(table)), index=table.paths)
+    return table.take(rows.loc[list(paths)].to_numpy())
+
+
+def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
+    """Write what notebook 01 found to `inspect/` of the run folder: `summary.json` and `quarantine.csv`."""
+    folder = Path(run_dir) / folder_of.INSPECT
+    table = prepared.table
+    positives = {name: (prepared.of(name).y == 1).sum(0).tolist() for name in SPLITS}
+    summary = {
+        "labels_sha256": table.sha256,
+        "rows": len(table) + len(prepared.quarantine),
+        "class_names": table.class_names,
+        "splits": prepared.split_sizes,
+        "positives": positives,
+        "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
+    }
+    write_json(folder / "summary.json", summary)
+    write_quarantine(prepared.quarantine, folder / folder_of.QUARANTINE)
+    return folder
+
+
+def write_quarantine(quarantine: pd.DataFrame, file: Path) -> None:
+    """Write `quarantine.csv`: `line,image_path,reason`."""
+    rows = quarantine.assign(image_path=quarantine.image_path.map(mark_path)).itertuples(index=False)
+    write_whole(file, write_csv(rows, ("line", "image_path", "reason")))

@@ -1,0 +1,293 @@
+"""Multi-label scores that leave out unknown labels and never call an undefined score zero.
+
+scikit-learn computes what it defines; our own code stands only where labels can be unknown and where 1,000 bootstrap
+resamples have to be fast.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+from sklearn import metrics as sklearn_metrics
+
+from .predictions import Predictions, decide
+
+BINS = 15
+PER_CLASS = ("ap", "roc_auc", "precision", "recall", "f1", "brier", "calibration_error")
+
+
+def average_precision(y: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average precision of each class (scikit-learn's definition, no interpolation), over its known labels.
+
+    Parameters
+    ----------
+    y : int8 [N, C] of 1, 0, -1 (left out)
+    scores : float [N, C], any numbers that rank
+
+    Returns
+    -------
+    float64 [C]; NaN for a class with no positive, where scikit-learn says 0
+    """
+    return _by_class(sklearn_metrics.average_precision_score, y, scores, needs=(1,))
+
+
+def roc_auc(y: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class, float64 [C]; NaN for a class without a positive or without a negative."""
+    return _by_class(sklearn_metrics.roc_auc_score, y, scores, needs=(0, 1))
+
+
+def brier(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Mean squared difference of probability and label of each class, float64 [C]; NaN where no label is known."""
+    return _by_class(lambda truth, its: np.mean((its - truth) ** 2), y, p)
+
+
+def calibration_error(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Expected calibration error of each class, float64 [C]; NaN where no label is known.
+
+    The mean distance of predicted probability and observed share, over the bins of `reliability`, each weighted by how
+    many images it holds (Naeini, Cooper and Hauskrecht, AAAI 2015).
+    """
+
+    def of_class(truth: np.ndarray, its: np.ndarray) -> float:
+        predicted, present, images = reliability(truth, its)
+        return float(np.average(np.abs(predicted - present), weights=images))
+
+    return _by_class(of_class, y, p)
+
+
+def reliability(truth: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean probability, share of present labels and number of images in bins of rising probability.
+
+    15 bins of equal mass, since these estimate with less bias than bins of equal width (Roelofs et al., AISTATS 2022),
+    and since most probabilities of a rare class lie near 0. Equal probabilities share a bin; empty bins are left out.
+
+    Parameters
+    ----------
+    truth : [N] of 1 and 0
+    p : float [N] in 0..1
+    """
+    p = np.asarray(p, float)
+    edges = np.quantile(p, np.arange(1, BINS) / BINS, method="higher") if len(p) else p
+    bins = np.searchsorted(edges, p, "right")
+    images = np.bincount(bins, minlength=1)
+    sums = np.stack([np.bincount(bins, p, 1), np.bincount(bins, truth, 1)])[:, images > 0]
+    predicted, present = sums / images[images > 0]
+    return predicted, present, images[images > 0]
+
+
+def _by_class(
+    function: Callable[[np.ndarray, np.ndarray], float], y: np.ndarray, scores: np.ndarray, needs: tuple[int, ...] = ()
+) -> np.ndarray:
+    """A score of each class over its known labels; NaN where none is known, or where no label is one that it needs."""
+    found = np.full(y.shape[1], np.nan)
+    for c in range(y.shape[1]):
+        known = y[:, c] >= 0
+        if known.any() and all((y[:, c] == label).any() for label in needs):
+            found[c] = function(y[known, c], scores[known, c].astype(float))
+    return found
+
+
+def mean_defined(values: np.ndarray, axis: int | None = None) -> Any:
+    """Mean over what is defined; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice" is the NaN we want
+        return np.nanmean(values, axis=axis)
+
+
+def outcomes(y: np.ndarray, decisions: np.ndarray) -> dict[str, np.ndarray]:
+    """Where a known label is found (tp), falsely found (fp), missed (fn) or rightly absent (tn), bool [N, C]."""
+    return {
+        "tp": (y == 1) & decisions,
+        "fp": (y == 0) & decisions,
+        "fn": (y == 1) & ~decisions,
+        "tn": (y == 0) & ~decisions,
+    }
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Element-wise division; NaN where the denominator is zero."""
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of counts.
+
+    Precision is undefined (NaN) where nothing is predicted, recall and F1 where nothing is present.
+    """
+    f1 = np.where(tp + fn > 0, ratio(2 * tp, 2 * tp + fp + fn), np.nan)
+    return {"precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "f1": f1}
+
+
+def class_scores(y: np.ndarray, decisions: np.ndarray) -> dict[str, np.ndarray]:
+    """Counts (tp, fp, fn, tn), support, precision, recall and F1 of each class, [C]; see `ratios`."""
+    n = {name: where.sum(0) for name, where in outcomes(y, decisions).items()}
+    return n | {"support": n["tp"] + n["fn"]} | ratios(n["tp"], n["fp"], n["fn"])
+
+
+def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Every score of `metrics/SPLIT.json` at these thresholds [C].
+
+    Average precision and ROC AUC rank by the logits, so no calibration changes them; Brier score, calibration error
+    and the two ranking scores of an image's labels (LRAP and coverage error) take the probabilities. Undefined scores
+    are NaN. A mean is taken over the classes (`macro`, `weighted` by support, and those without a suffix) or over the
+    images (`samples`, exact match, LRAP, coverage error) for which it is defined; `left_out` counts the others.
+    `intervals` holds standard errors and 95 % percentile intervals, see `bootstrap`; with no `resamples` it is empty.
+    """
+    y, p, z = predictions.labels, predictions.probabilities, predictions.logits
+    decisions = decide(p, thresholds)
+    table = class_scores(y, decisions)
+    table |= {"ap": average_precision(y, z), "roc_auc": roc_auc(y, z)}
+    table |= {"brier": brier(y, p), "calibration_error": calibration_error(y, p)}
+    n = outcomes(y, decisions)
+    tp, fp, fn = (n[name].sum(1) for name in ("tp", "fp", "fn"))
+    images = ratios(tp, fp, fn) | _image_scores(y, tp, fp + fn)
+    means = {
+        "map": table["ap"],
+        **{name: table[name] for name in ("roc_auc", "brier", "calibration_error")},
+        **{f"{name}_macro": table[name] for name in ("precision", "recall", "f1")},
+        **{f"{name}_samples": images[name] for name in ("precision", "recall", "f1")},
+        "exact_match": images["exact_match"],
+    }
+    samples = bootstrap(predictions, decisions, resamples, seed) if resamples else {}
+    return {
+        **{name: float(mean_defined(values)) for name, values in means.items()},
+        **{f"{name}_micro": float(v) for name, v in ratios(tp.sum(), fp.sum(), fn.sum()).items()},
+        **{f"{name}_weighted": _weighted(table[name], table["support"]) for name in ("precision", "recall", "f1")},
+        "hamming_loss": float(ratio((fp + fn).sum(), (y >= 0).sum())),
+        **ranking_scores(y, p),
+        "classes": {
+            name: {
+                **{key: float(table[key][c]) for key in PER_CLASS},
+                "support": int(table["support"][c]),
+                "threshold": float(thresholds[c]),
+            }
+            for c, name in enumerate(predictions.class_names)
+        },
+        "undefined": int(np.isnan(table["ap"]).sum()),
+        "left_out": {name: int(np.isnan(values).sum()) for name, values in means.items()}
+        | dict.fromkeys(("lrap", "coverage_error"), int((y != 1).all(1).sum())),
+        "intervals": {
+            **{name: interval(values) for name, values in samples.items() if values.ndim == 1},
+            "classes": {
+                name: {key: interval(samples[key][:, c]) for key in ("ap", "f1")}
+                for c, name in enumerate(predictions.class_names if samples else ())
+            },
+        },
+    }
+
+
+def _image_scores(y: np.ndarray, tp: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
+    """F1 and exact match of each image, float64 [N]; NaN where no label is known.
+
+    An image without labels for which none is predicted is right: F1 1.
+    """
+    known = (y >= 0).any(1)
+    f1 = np.where(tp + wrong > 0, ratio(2 * tp, 2 * tp + wrong), 1.0)
+    return {"f1": np.where(known, f1, np.nan), "exact_match": np.where(known, wrong == 0, np.nan)}
+
+
+def ranking_scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """Label-ranking average precision (`lrap`) and `coverage_error` (how far down its list an image's last label is).
+
+    scikit-learn's, over the images with a present label: without one there is no rank (scikit-learn: perfect).
+    """
+    ranked = (y == 1).any(1)
+    if not ranked.any():
+        return {"lrap": float("nan"), "coverage_error": float("nan")}
+    # Unknown labels come last, and so does one more column, since scikit-learn takes no single one.
+    truth = np.pad(y[ranked] == 1, ((0, 0), (0, 1)))
+    # In float64: from scipy 1.18 on, ranks (and so scikit-learn's quotients of them) keep the precision that they get.
+    known = np.where(y[ranked] >= 0, p[ranked], -1).astype(float)
+    order = np.pad(known, ((0, 0), (0, 1)), constant_values=-1)
+    return {
+        "lrap": float(sklearn_metrics.label_ranking_average_precision_score(truth, order)),
+        "coverage_error": float(sklearn_metrics.coverage_error(truth, order)),
+    }
+
+
+def _weighted(values: np.ndarray, support: np.ndarray) -> float:
+    """Mean of the defined values, each weighted by its support."""
+    weights = np.where(np.isnan(values), 0, support)
+    return float(ratio((weights * np.nan_to_num(values)).sum(), weights.sum()))
+
+
+def bootstrap(
+    predictions: Predictions, decisions: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Scores of bootstrap resamples over images (Efron 1979).
+
+    Each class is sorted once; a resample only changes how often each image counts. Equal seeds draw equal resamples,
+    so the difference of two models' or two thresholds' samples on the same images is a paired comparison.
+
+    Returns
+    -------
+    `map`, `f1_macro`, `f1_micro`, `f1_samples`, `exact_match`: float64 [resamples]; `ap`, `f1`: [resamples, C]. What a
+    resample leaves undefined is NaN and left out of that resample's means.
+    """
+    y, images, classes = predictions.labels, *predictions.logits.shape
+    curves = [_Curve(y[:, c], predictions.logits[:, c]) for c in range(classes)]
+    n = {name: where.astype(np.float32) for name, where in outcomes(y, decisions).items() if name != "tn"}
+    per_image = _image_scores(y, n["tp"].sum(1), (n["fp"] + n["fn"]).sum(1))
+    known = (~np.isnan(per_image["f1"])).astype(np.float32)
+    rng, blocks = np.random.default_rng(seed), []
+    for start in range(0, resamples, 100):  # blocks bound the memory
+        drawn = rng.multinomial(images, np.full(images, 1 / images), size=min(100, resamples - start))
+        weights = np.ascontiguousarray(drawn.T, np.float32)
+        tp, fp, fn = (n[name].T @ weights for name in ("tp", "fp", "fn"))
+        ap, f1 = np.stack([curve.average_precision(weights) for curve in curves]), ratios(tp, fp, fn)["f1"]
+        block = {"map": mean_defined(ap, 0), "f1_macro": mean_defined(f1, 0), "ap": ap.T, "f1": f1.T}
+        block["f1_micro"] = ratios(tp.sum(0), fp.sum(0), fn.sum(0))["f1"]
+        block["f1_samples"] = ratio(np.nan_to_num(per_image["f1"]) @ weights, known @ weights)
+        block["exact_match"] = ratio(np.nan_to_num(per_image["exact_match"]) @ weights, known @ weights)
+        blocks.append(block)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+class _Curve:
+    """One class's ranking, from which its average precision under any weights of the images is two sparse products.
+
+    Only ranks that hold a positive count, so the rows between two of them (equal scores together) are one sum.
+    """
+
+    def __init__(self, y: np.ndarray, scores: np.ndarray):
+        order = np.argsort(-scores, kind="stable")
+        order = order[y[order] >= 0]
+        ends = np.flatnonzero(np.diff(scores[order], append=np.nan)) + 1  # ties enter the curve together
+        hits = np.append(0, np.cumsum(y[order]))[ends]
+        ends = ends[np.diff(hits, prepend=0) > 0]
+        rows, starts = order[: ends[-1] if len(ends) else 0], np.append(0, ends)
+        shape = (len(ends), len(y))
+        self.rows = csr_matrix((np.ones(len(rows), np.float32), rows, starts), shape)
+        self.positives = csr_matrix((y[rows].astype(np.float32), rows, starts), shape)
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision float64 [B] for each column of `weights`, float32 [N, B] of whole numbers."""
+        gained = self.positives @ weights
+        tp, total = np.cumsum(gained, 0, dtype=float), np.cumsum(self.rows @ weights, 0, dtype=float)
+        return ratio((gained * tp / np.maximum(total, 1)).sum(0), gained.sum(0))
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> dict[str, float]:
+    """Standard error and percentile interval of bootstrap samples."""
+    samples = samples[~np.isnan(samples)]
+    if len(samples) < 2:
+        return {"se": float("nan"), "low": float("nan"), "high": float("nan")}
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return {"se": float(samples.std(ddof=1)), "low": float(low), "high": float(high)}
+
+
+def wilson(hits: Any, of: Any) -> tuple[Any, Any]:
+    """95 % interval of a share or of many (Wilson 1927): its low and high end; NaN where nothing was counted."""
+    z2 = 3.841458820694124
+    share, of = ratio(hits, of), np.asarray(of, float)
+    middle, spread = of * share + z2 / 2, np.sqrt(z2 * (of * share * (1 - share) + z2 / 4))
+    return np.maximum((middle - spread) / (of + z2), 0), np.minimum((middle + spread) / (of + z2), 1)
+
+
+def class_table(scores: dict[str, Any]) -> pd.DataFrame:
+    """The scores of each class as a table, one row a class, weakest average precision first."""
+    return pd.DataFrame.from_dict(scores["classes"], orient="index").rename_axis("class").sort_values("ap")

@@ -1,0 +1,120 @@
+"""What a model said of some images: logits, probabilities and decisions, beside the labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from ..exceptions import WorkbenchError
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The one sigmoid of the package: float32 logits to independent probabilities in 0..1."""
+    return expit(np.asarray(logits, np.float32))
+
+
+def decide(p: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Which classes are present: `p >= threshold`, ties included.
+
+    Thresholds are cast to the dtype of `p`, or a tie in float32 would be lost against a float64 threshold.
+
+    Parameters
+    ----------
+    p : float [N, C]
+    thresholds : [C]
+
+    Returns
+    -------
+    bool [N, C]
+    """
+    return p >= np.asarray(thresholds, p.dtype)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of N images for C classes.
+
+    Attributes
+    ----------
+    paths : object array [N] of str
+    class_names : list of C str
+    logits : float32 [N, C]
+    y : int8 [N, C] of 1, 0, -1, or None where no labels are known
+    split : "train", "val", "test", or "" for images of no split
+    calibration : float64 [2, C], scale (above 0) and shift of each class's logit (see `calibration`), or None. The
+        logits stay as the network gave them, and only `probabilities` applies it: it cannot be applied twice.
+    """
+
+    paths: np.ndarray
+    class_names: list[str]
+    logits: np.ndarray
+    y: np.ndarray | None = None
+    split: str = ""
+    calibration: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.paths), len(self.class_names))
+        for name, array in (("logits", self.logits), ("y", self.y)):
+            if array is not None and array.shape != shape:
+                raise WorkbenchError(f"{name} has the shape {array.shape}; expected {shape} (images, classes)")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """float32 [N, C] in 0..1, calibrated where there is a calibration."""
+        if self.calibration is None:
+            return probabilities(self.logits)
+        scale, shift = self.calibration
+        return probabilities(scale * self.logits + shift)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """`y`, or an error where the labels are not known."""
+        if self.y is None:
+            raise WorkbenchError("these predictions have no labels to be scored against")
+        return self.y
+
+    def reorder(self, class_names: Sequence[str]) -> "Predictions":
+        """The same predictions with the classes in this order.
+
+        Raises
+        ------
+        WorkbenchError : naming the first class that only one side has
+        """
+        if list(class_names) == self.class_names:
+            return self
+        odd = [n for n in class_names if n not in self.class_names] + [
+            n for n in self.class_names if n not in class_names
+        ]
+        if odd:
+            raise WorkbenchError(f"class {odd[0]!r} stands only on one side; expected the same classes on both")
+        order = [self.class_names.index(name) for name in class_names]
+        y = None if self.y is None else self.y[:, order]
+        calibration = None if self.calibration is None else self.calibration[:, order]
+        return Predictions(self.paths, list(class_names), self.logits[:, order], y, self.split, calibration)
+
+    def to_frame(self) -> pd.DataFrame:
+        """`image_path`, `logit_CLASS` (uncalibrated) for every class, and `label_CLASS` where labels are known."""
+        columns: dict[str, np.ndarray] = {"image_path": self.paths}
+        columns |= {f"logit_{name}": self.logits[:, i] for i, name in enumerate(self.class_names)}
+        if self.y is not None:
+            columns |= {f"label_{name}": self.y[:, i] for i, name in enumerate(self.class_names)}
+        return pd.DataFrame(columns)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, split: str = "") -> "Predictions":
+        """Undo `to_frame`; the order of the logit columns is the order of the classes."""
+        names = [name.removeprefix("logit_") for name in frame.columns if name.startswith("logit_")]
+        labelled = f"label_{names[0]}" in frame.columns
+        return cls(
+            paths=frame["image_path"].to_numpy(dtype=object),
+            class_names=names,
+            logits=frame[[f"logit_{n}" for n in names]].to_numpy(np.float32),
+            y=frame[[f"label_{n}" for n in names]].to_numpy(np.int8) if labelled else None,
+            split=split,
+        )

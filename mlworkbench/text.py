@@ -1,0 +1,64 @@
+"""Text as people may see it: names and paths in errors, tables, CSV cells and on a terminal."""
+
+import math
+import re
+from typing import Any
+
+
+def mark_path(path: str) -> str:
+    """The path with `./` before it where a spreadsheet would take it for a formula."""
+    return f"./{path}" if re.match(r"(\./)*[=+\-@]", path) else path
+
+
+def unmark_path(path: str) -> str:
+    """Undo `mark_path`."""
+    return path[2:] if re.match(r"(\./)+[=+\-@]", path) else path
+
+
+def mark_text(text: str) -> str:
+    """The text with `'` before it where a spreadsheet would take it for a formula."""
+    return f"'{text}" if re.match(r"'*[=+\-@]", text) else text
+
+
+def unmark_text(text: str) -> str:
+    """Undo `mark_text`."""
+    return text[1:] if re.match(r"'+[=+\-@]", text) else text
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it; JSON can escape half of a surrogate pair, which no file name or screen takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: quoted where it holds line ends, escape sequences or the like."""
+    return text if text.isprintable() else repr(text)
+
+
+def short(value: Any) -> str:
+    """The value as an error shows it: quoted, on one line, not endless."""
+    text = value if isinstance(value, str) else repr(value)
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def number(p: float) -> str:
+    """A probability or threshold in three decimals, or in as many as tell it from 0 and 1."""
+    text = f"{p:.3f}"
+    if text in ("0.000", "1.000") and 0 < p < 1:
+        return f"{p:.0e}" if p < 0.5 else f"1−{1 - p:.0e}"
+    return text
+
+
+def shown(value: float, digits: int = 4) -> str:
+    """A score as people see it: `–` where it is undefined."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def shortened(text: object, most: int = 40) -> str:
+    """Text of at most this many letters."""
+    text = str(text)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,278 @@
+"""`fit`: from labelled images to a run folder, from the start or from where an earlier process ended."""
+
+import logging
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from ..data.corrections import correct
+from ..data.labels import LabelTable
+from ..data.prepare import MAX_QUARANTINE, Prepared, prepare
+from ..exceptions import RunFailed, WorkbenchError
+from ..files import write_csv, write_whole
+from ..network.batches import ImageDataset
+from ..network.cache import decoded_images
+from ..network.device import Precision, join_processes, refuse_misfit, share
+from ..network.model import build_model
+from ..progress import progress_bar
+from ..runs import folder as folder_of
+from ..runs.run import Run, write_quarantine
+from ..scoring.predictions import Predictions
+from ..settings import Settings
+from ..text import mark_path
+from .route import Job, Route
+
+log = logging.getLogger("mlworkbench")
+
+
+def fit(
+    table: LabelTable,
+    run_dir: str | Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    max_quarantine: float = MAX_QUARANTINE,
+    on_epoch_end: Callable[[dict[str, float]], None] | None = None,
+    callbacks: Mapping[str, Sequence[Callable]] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a network on labelled images and write the run folder.
+
+    Ctrl-C and Jupyter's ■ end it after the batch under way, with everything saved; a second Ctrl-C ends it at once.
+    SIGTERM does the same and then takes its usual course.
+
+    Parameters
+    ----------
+    overwrite : replace the run that is in the folder
+    resume : go on with it where it ended, with its own settings and precision; begin one where there is none
+    settings : see `settings.Settings` (model, route, epochs, batch_size, image_size, learning_rate, precision, seed, …)
+    on_epoch_end : called with each row of `history.csv`
+    callbacks : for the route "ultralytics", functions by the name of Ultralytics' event, each called with its trainer
+
+    Returns
+    -------
+    Run; after an interrupt with the best weights so far, its `status` saying so
+
+    Raises
+    ------
+    KeyboardInterrupt : interrupted before the first epoch was done, so that there are no weights yet
+    RunFailed : the loss is not finite; the message names images of the batch
+
+    >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
+    """
+    run = Run(run_dir)
+    resuming = resume and folder_of.holds_run(run.folder)
+    chosen = Settings.resumed(run.state["settings"], settings) if resuming else Settings.of(**settings)
+    with join_processes(chosen.device) as processes, ExitStack() as held:
+        main = processes.is_main_process
+        if processes.num_processes > 1 and chosen.route != "loop":
+            raise WorkbenchError(f"route {chosen.route!r} trains in one process; several are for --route loop")
+        refuse_misfit(chosen.precision, processes.device)
+        route_class = _route(chosen.route)
+        route_class.check(chosen, processes.device)
+
+        def hold_folder() -> None:
+            held.enter_context(folder_of.writing(run.folder))
+            _refuse_run(run.folder, overwrite or resuming)
+
+        exists = run.folder.exists()
+        if main and exists:  # refused now rather than after minutes of checking
+            hold_folder()
+        if resuming:
+            table = _same_labels(run, table)
+            if run.status == "finished":
+                return run
+        checkpoint = route_class.read_checkpoint(run) if resuming else None
+        with processes.main_process_first():
+            prepared = prepare(table, chosen.seed, max_quarantine, silent=not main)
+        for line in prepared.in_short() if main else ():
+            log.warning(line)
+        with _seeded(chosen.seed, processes.device):
+            model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
+        if main and not exists:
+            hold_folder()
+        with _seeded(chosen.seed, processes.device):
+            dataset = _dataset(prepared, chosen, processes)
+            if resuming:
+                _refuse_other_images(run, prepared)
+            job = Job(
+                run, chosen, prepared, model, dataset, processes, resuming, checkpoint, on_epoch_end, callbacks or {}
+            )
+            route = route_class(job)
+            if main:
+                _begin(job, route.precision)
+            _train(job, route)
+    return Run(run.folder)
+
+
+def _route(name: str) -> type[Route]:
+    """The class of that route; the others' imports wait until they are needed."""
+    module, attribute = {
+        "loop": ("loop", "LoopRoute"),
+        "ultralytics": ("ultralytics_route", "UltralyticsRoute"),
+        "probe": ("probe", "ProbeRoute"),
+    }[name]
+    return getattr(import_module(f"mlworkbench.training.{module}"), attribute)
+
+
+def _refuse_run(folder: Path, replaced: bool) -> None:
+    if folder_of.holds_run(folder) and not replaced:
+        raise WorkbenchError(
+            f"{folder} holds a run; choose another folder, --resume to go on with it, or --overwrite to replace it"
+        )
+
+
+def _same_labels(run: Run, table: LabelTable) -> LabelTable:
+    """The table with the run's own corrections, if it came with none; other labels than the run's are refused."""
+    if table.sha256 != run.state["labels_sha256"] or list(table.class_names) != run.class_names:
+        raise WorkbenchError(
+            f"{table.source} or its classes have changed since {run.folder} was begun; train into another folder"
+        )
+    if not table.changed:
+        return correct(table, run.corrections)
+    if {tuple(row) for row in run.state.get("corrections", [])} != set(table.changed):
+        raise WorkbenchError(
+            f"the corrections are not those that {run.folder} was begun with; leave them out to go on with its own, "
+            "or train into another folder"
+        )
+    return table
+
+
+def _refuse_other_images(run: Run, prepared: Prepared) -> None:
+    same = run.splits() == dict(zip(prepared.table.paths, prepared.split, strict=True))
+    if not same or run.state["images_hash"] != prepared.images_hash:
+        raise WorkbenchError(
+            f"the images or their splits have changed since {run.folder} was begun; train into another folder"
+        )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of our own; the caller's state is as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """While this is open, Ctrl-C, Jupyter's ■ and SIGTERM are only noted; a second Ctrl-C interrupts at once.
+
+    Whoever was asked to terminate still does, at the end.
+    """
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if number == signal.SIGINT and asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if signal.SIGTERM in asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) -> ImageDataset:
+    """All images that can be used, decoded where the cache holds them."""
+    table, size = prepared.table, settings.image_size
+    dataset = ImageDataset(table.paths, table.root, table.y, size)
+    # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
+    everything = list(range(len(table)))
+    for rows in [share(everything), everything] if processes.num_processes > 1 else [everything]:
+        with progress_bar(len(rows), "decoding images", silent=not processes.is_main_process) as bar:
+            dataset.pixels = decoded_images(
+                prepared.digests, size, dataset.decode, settings.cache_gb * 1e9, rows, bar.update
+            )
+        processes.wait_for_everyone()
+    return dataset
+
+
+def _begin(job: Job, precision: Precision) -> None:
+    """Write what is known before the first step; everything that can refuse has had its say."""
+    run, prepared, table = job.run, job.prepared, job.prepared.table
+    places = {
+        "labels_file": str(table.source.resolve()),
+        "image_root": str(table.root.resolve()),
+        "classes_file": None if table.classes_file is None else str(table.classes_file.resolve()),
+        "device": str(job.processes.device),
+        "processes": job.processes.num_processes,
+        "versions": _versions(),
+        "status": "running",
+    }
+    if job.resuming:
+        if stale := folder_of.clear_results(run.folder):
+            log.warning("removed, made of weights that will change: %s", ", ".join(stale))
+        run.write_state(**places)
+        return
+    folder_of.clear(run.folder)
+    splits = zip(map(mark_path, table.paths), prepared.split, strict=True)
+    write_whole(run.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
+    write_quarantine(prepared.quarantine, run.folder / folder_of.QUARANTINE)
+    run.write_state(  # last: where it stands, all of the run's beginning does
+        format_version=folder_of.FORMAT_VERSION,
+        class_names=table.class_names,
+        settings=asdict(job.settings),
+        precision=asdict(precision),
+        preprocessing={"resize": "whole image to a square", "scale": "0..1", "normalisation": None},
+        architecture=job.model.architecture,
+        labels_sha256=table.sha256,
+        corrections=table.changed,
+        images_hash=prepared.images_hash,
+        tag_delimiter=table.tag_delimiter,
+        **places,
+    )
+
+
+def _train(job: Job, route: Route) -> None:
+    """Train to the end or until asked to stop, then let the best weights say what they see."""
+    run, dataset = job.run, job.dataset
+    start, before = time.perf_counter(), run.state.get("seconds", 0.0) if job.resuming else 0.0
+    try:
+        with _stop_on_signals() as stop_asked:
+            finished = route.train(stop_asked)
+            if job.main and not finished:
+                run.write_state(status="interrupted", seconds=round(before + time.perf_counter() - start, 2))
+            job.processes.wait_for_everyone()  # whoever was asked to terminate does so after this
+        if job.main and finished:
+            for name in ("val", "test"):
+                rows = job.prepared.rows(name)
+                part = Predictions(
+                    dataset.paths[rows], run.class_names, route.logits(rows), dataset.targets[rows].numpy()
+                )
+                run.write_predictions(part, name)
+            run.write_state(status="finished", seconds=round(before + time.perf_counter() - start, 2))
+    except BaseException as error:
+        if job.main and run.status == "running":  # an end that was written already stays what it was
+            run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        if isinstance(error, FloatingPointError):
+            paths = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
+            where = f"; the batch holds {paths}" if paths else ""
+            raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
+        raise
+    job.processes.wait_for_everyone()
+    if not finished and not route.recorder.history:
+        raise KeyboardInterrupt
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -1,0 +1,209 @@
+"""`MultiLabelYOLO`: Ultralytics' model class, trained on a labels file, with every class's own probability."""
+
+# isort: off
+from ..network.foreign import safely  # first: it says that Ultralytics installs nothing, which is read at its import
+# isort: on
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import logit
+from ultralytics import YOLO
+from ultralytics.cfg import get_save_dir
+from ultralytics.engine.results import Results
+from ultralytics.models.yolo.classify import ClassificationPredictor
+from ultralytics.nn.modules import Classify
+from ultralytics.nn.tasks import ClassificationModel
+from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.checks import check_model_file_from_stem
+
+from ..data.labels import LabelTable, read_labels
+from ..exceptions import WorkbenchError
+from ..network import model as models
+from ..network.batches import squared
+from ..runs import folder as folder_of
+from ..runs.run import Run
+from ..scoring.predictions import Predictions
+from ..scoring.thresholds import Thresholds
+from .fit import fit
+from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator
+
+# What decides their recipe: taken over as it is, where a loop's run would have our own.
+RECIPE = ("optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "plots")
+
+
+class MultiLabelResults(Results):
+    """One image's result: `probs` holds every class's own probability, `present` the classes at or above threshold."""
+
+    present: list[str]
+
+    def new(self) -> "MultiLabelResults":
+        result = MultiLabelResults(self.orig_img, self.path, self.names, speed=self.speed)
+        result.save_dir, result.present = self.save_dir, self.present
+        return result
+
+    def verbose(self) -> str:
+        shown = (f"{name} {self.probs.data[c]:.2f}" for c, name in self.names.items() if name in self.present)
+        return (", ".join(shown) or "(no class present)") + ", "
+
+    def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+        """Every class with its probability and whether it is present, the most probable first."""
+        rows = [
+            {
+                "name": name,
+                "class": c,
+                "confidence": round(float(self.probs.data[c]), decimals),
+                "present": name in self.present,
+            }
+            for c, name in self.names.items()
+        ]
+        return sorted(rows, key=lambda row: -row["confidence"])
+
+
+class MultiLabelPredictor(ClassificationPredictor):
+    """Whole images at any size, every class's own probability, and the present ones at the run's thresholds."""
+
+    def setup_source(self, source: Any) -> None:
+        net = getattr(self.model, "model", None)
+        if isinstance(net, ClassificationModel) and isinstance(net.model[-1], Classify):
+            raise WorkbenchError(f"{self.args.model} is a single-label network; train it on a labels file first")
+        super().setup_source(source)
+        self.host_transforms = self.device_transform = None
+        size = self.imgsz[0]
+
+        def whole(image: Image.Image) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(squared(np.array(image), size))).float() / 255
+
+        self.transforms = whole
+        run, names = _run_of(self.args.model), list(self.model.names.values())
+        known = folder_of.holds_run(run.folder) and run.class_names == names
+        self.thresholds = run.thresholds() if known else Thresholds.default(names)
+
+    def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any) -> list[Results]:
+        results = super().postprocess(preds, img, orig_imgs)
+        names = list(self.model.names.values())
+        p = np.stack([result.probs.data.float().cpu().numpy() for result in results])
+        said = self.thresholds.calibrated(Predictions(np.array([r.path for r in results], object), names, logit(p)))
+        wrapped: list[Results] = []
+        for result, p_of, present in zip(results, said.probabilities, self.thresholds.decide(said), strict=True):
+            probs = torch.from_numpy(p_of).to(result.probs.data.device)
+            whole = MultiLabelResults(result.orig_img, result.path, result.names, probs=probs)
+            whole.present = [name for name, there in zip(names, present, strict=True) if there]
+            wrapped.append(whole)
+        return wrapped
+
+
+class MultiLabelYOLO(YOLO):
+    """Ultralytics' model for images with several labels: `YOLO` with a labels file instead of class folders.
+
+    `train` leaves a run folder, on which every notebook and command of the workbench works, with their `weights/`,
+    `results.csv` and `args.yaml` in it. A plain `YOLO` predicts with its `weights/best.pt`, without this package.
+
+    >>> model = MultiLabelYOLO("yolov8n-cls.pt")                          # doctest: +SKIP
+    >>> model.train(data="labels.csv", epochs=50)                         # doctest: +SKIP
+    >>> model.predict("a.jpg")[0].present                                 # doctest: +SKIP
+    ['cat', 'hat']
+    """
+
+    def __init__(self, model: str | Path = "yolov8n-cls.pt", task: str | None = None, verbose: bool = False):
+        super().__init__(model, "classify", verbose)
+        self.run: Run | None = None
+
+    @property
+    def task_map(self) -> dict[str, dict[str, Any]]:
+        classes = (ClassificationModel, MultiLabelTrainer, MultiLabelValidator, MultiLabelPredictor)
+        return {"classify": dict(zip(("model", "trainer", "validator", "predictor"), classes, strict=True))}
+
+    def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
+        models.build_model(cfg, ["class"])  # refuses what is no classification network, and layers that are none
+        with safely():
+            super()._new(cfg, task, verbose)
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        weights = check_model_file_from_stem(str(weights))
+        if str(weights).endswith(".pt"):
+            models.read_pt(Path(weights))  # refuses what is damaged or hostile before theirs would load it
+        with safely():
+            super()._load(weights, task)
+
+    def train(self, trainer: None = None, **given: Any) -> MultiLabelMetrics:
+        """Train on a labels file with Ultralytics' arguments; returns the scores of the validation split.
+
+        Their augmentations are off unless asked for (`fliplr`, `scale`, `erasing`, …): most of them can lose or change
+        what a label names. Without any, images are changed as the loop does it.
+
+        Parameters
+        ----------
+        data : a labels file, or a LabelTable
+        resume : go on with the run that this `weights/last.pt` belongs to
+
+        Raises
+        ------
+        WorkbenchError : an argument that cannot be honoured with several labels
+        """
+        given.pop("verbose", None)
+        if given.pop("resume", False):
+            run = _run_of(self.ckpt_path)
+            self.run = fit(run.split_table(), run.folder, resume=True, callbacks=self.callbacks)
+        else:
+            data = given.pop("data", None)
+            if data is None:
+                raise WorkbenchError("train needs data='labels.csv', a labels file as the workbench reads them")
+            table = data if isinstance(data, LabelTable) else read_labels(data)
+            folder = {name: given.pop(name, DEFAULT_CFG_DICT[name]) for name in ("project", "name", "exist_ok")}
+            place = SimpleNamespace(**folder, task="classify", mode="train", save_dir=given.pop("save_dir", None))
+            self.run = fit(
+                table, get_save_dir(place), bool(folder["exist_ok"]), callbacks=self.callbacks,
+                model=str(self.ckpt_path or self.cfg), route="ultralytics", **_settings(given),
+            )  # fmt: skip
+        self._load(str(self.run.folder / folder_of.ULTRALYTICS_BEST))
+        self.predictor = None
+        self.metrics = MultiLabelMetrics()
+        self.metrics.process(self.run.predictions("val"))
+        return self.metrics
+
+    def val(self, validator: None = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
+        """Scores of a split of the run that this checkpoint belongs to."""
+        if given:
+            raise WorkbenchError(
+                f"val knows only split; {next(iter(given))} belongs to predict or to another labels file's run"
+            )
+        self.metrics = MultiLabelMetrics()
+        self.metrics.process(_run_of(self.ckpt_path).predictions(split))
+        return self.metrics
+
+    def load(self, weights: Any = None) -> "MultiLabelYOLO":
+        raise WorkbenchError(f"begin with the weights themselves: MultiLabelYOLO({str(weights)!r})")
+
+    def tune(self, *_: Any, **__: Any) -> Any:
+        raise WorkbenchError(
+            "their search over hyperparameters trains class folders; call train for each setting instead"
+        )
+
+
+def _run_of(weights: Any) -> Run:
+    """The run whose `weights/` a checkpoint lies in, if there is one."""
+    return Run(Path(str(weights)).parent.parent)
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
+    usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
+    device = usual["device"]
+    if isinstance(device, (list, tuple)) or "," in str(device):
+        raise WorkbenchError("several devices are for the loop: torchrun … -m -- mlworkbench train")
+    ours = {
+        "epochs": usual["epochs"], "batch_size": usual["batch"], "image_size": usual["imgsz"], "seed": usual["seed"],
+        "patience": usual["patience"], "learning_rate": usual["lr0"],
+        "workers": min(usual["workers"], os.cpu_count() or 1),
+        "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
+        "device": "auto" if device in (None, "") else f"cuda:{device}" if str(device).isdigit() else str(device),
+    }  # fmt: skip
+    named = ("epochs", "batch", "imgsz", "seed", "patience", "workers", "lr0", "amp", "device")
+    theirs = {name: usual[name] for name in RECIPE} | {"verbose": True}
+    return ours | {"ultralytics": theirs | {name: value for name, value in given.items() if name not in named}}

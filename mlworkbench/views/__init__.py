@@ -1,0 +1,38 @@
+"""What a person sees: figures, galleries and widgets."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "plots": [
+            "average_precisions",
+            "calibration",
+            "class_counts",
+            "comparison",
+            "cooccurrence",
+            "data_map",
+            "error_counts",
+            "gallery",
+            "history",
+            "image_sizes",
+            "label_sets",
+            "precision_recall",
+            "telling_images",
+            "tuned_against_half",
+        ],
+        "live": ["LivePlot", "show", "show_table"],
+        "galleries": [
+            "ClassGallery",
+            "class_examples",
+            "error_gallery",
+            "flip_gallery",
+            "sample_gallery",
+            "suspect_gallery",
+            "thumbnail",
+        ],
+        "tuner": ["ThresholdTuner"],
+        "review": ["LabelReview"],
+        "map": ["DataMap"],
+    },
+)

@@ -1,0 +1,362 @@
+"""Tables in, matplotlib figures out. Figures are made without pyplot: nothing to close, nothing shown twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from ..data.labels import SPLITS
+from ..scoring.metrics import calibration_error, reliability
+from ..scoring.predictions import Predictions
+from ..scoring.thresholds import Curves, Thresholds
+from .style import _STYLE, BLUE, GREY, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
+
+
+@rc_context(_STYLE)
+def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Positives of each class in each split, and how many labels an image has.
+
+    Parameters
+    ----------
+    y : int8 [N, C]
+    split : [N] of "train", "val", "test"
+    """
+    figure, (left, right) = _figure(10, _class_height(len(class_names)), 1, 2, width_ratios=(3, 2))
+    place, start = np.arange(len(class_names)), np.zeros(len(class_names))
+    for name in SPLITS:
+        positives = (y[split == name] == 1).sum(0)
+        left.barh(place, positives, left=start, color=SPLIT_COLOURS[name], label=f"{name} ({(split == name).sum():,})")
+        start += positives
+    for c, total in enumerate(start):
+        left.text(total, c, f" {total:,.0f}", va="center", color=GREY)
+    left.set_yticks(place, [plain(name) for name in class_names])
+    left.invert_yaxis()
+    left.set(title="Images in which a class is present", xlabel="images", xlim=(0, start.max() * 1.12 + 1))
+    left.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower left", ncols=3)
+
+    sizes = np.bincount((y == 1).sum(1))
+    right.bar(np.arange(len(sizes)), sizes, color=BLUE)
+    right.set(title="Labels an image", xlabel="labels", ylabel="images", xticks=np.arange(len(sizes)))
+    right.grid(axis="x", visible=False)
+    return figure
+
+
+@rc_context(_STYLE)
+def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Given the class of the row, how often is the class of the column there too, in percent.
+
+    Classes that come together stand together, so that blocks appear.
+    """
+    order = _by_company(y)
+    y, class_names = y[:, order], [class_names[c] for c in order.tolist()]
+    present = (y == 1).astype(float)
+    together = present.T @ present
+    alone = np.diag(together).copy()
+    share = np.divide(together, alone[:, None], out=np.full_like(together, np.nan), where=alone[:, None] > 0)
+    np.fill_diagonal(share, np.nan)
+    side = max(4.0, 1.6 + 0.45 * len(class_names))
+    figure, ax = _figure(side + 1, side)
+    top = np.nanmax(share) if np.isfinite(share).any() else 1.0
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
+    if len(class_names) <= 25:
+        for row, column in zip(*np.nonzero(np.isfinite(share)), strict=True):
+            dark = share[row, column] > 0.6 * top
+            ax.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8,
+                    color="white" if dark else "black")  # fmt: skip
+    names = [plain(name, 20) for name in class_names]
+    ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(title="Given the row, how often the column (%)")
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, shrink=0.7, format=lambda value, _: f"{100 * value:.0f} %")
+    return figure
+
+
+def _by_company(y: np.ndarray) -> np.ndarray:
+    """Classes in an order in which those that come together are neighbours (optimal leaf order of a clustering)."""
+    present = (y == 1).astype(float)
+    if present.shape[1] < 3 or not len(present):
+        return np.arange(present.shape[1])
+    both = present.T @ present
+    alone = np.diag(both)
+    either = alone[:, None] + alone[None, :] - both
+    apart = 1 - np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    np.fill_diagonal(apart, 0)
+    return leaves_list(linkage(squareform(apart, checks=False), "average", optimal_ordering=True))
+
+
+@rc_context(_STYLE)
+def label_sets(y: np.ndarray, class_names: Sequence[str], most: int = 12) -> Figure:
+    """The most frequent sets of present classes, and how many images have each; y int8 [N, C]."""
+    sets, images = np.unique(y == 1, axis=0, return_counts=True)
+    first = np.argsort(-images, kind="stable")[:most]
+    names = [" + ".join(class_names[c] for c in np.flatnonzero(sets[i]).tolist()) or "(none)" for i in first]
+    figure, ax = _figure(8, _class_height(len(first)))
+    ax.barh(range(len(first)), images[first], color=BLUE)
+    for place, count in enumerate(images[first]):
+        ax.text(count, place, f" {count:,}", va="center", color=GREY)
+    ax.set_yticks(range(len(first)), [plain(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(title=f"The most frequent of {len(sets):,} label sets", xlabel="images", xlim=(0, images.max() * 1.1 + 1))
+    return figure
+
+
+@rc_context(_STYLE)
+def image_sizes(sizes: np.ndarray) -> Figure:
+    """Width against height, and the aspect ratios; sizes int64 [N, 2]."""
+    figure, (left, right) = _figure(10, 3.2, 1, 2)
+    pairs, images = np.unique(sizes, axis=0, return_counts=True)
+    left.scatter(pairs[:, 0], pairs[:, 1], s=15 + 120 * images / images.max(), color=BLUE, alpha=0.5, lw=0)
+    left.set(title="Image sizes", xlabel="width (px)", ylabel="height (px)")
+    left.set(xlim=(0, 1.1 * sizes[:, 0].max()), ylim=(0, 1.1 * sizes[:, 1].max()))
+    ratio = sizes[:, 0] / sizes[:, 1]
+    right.hist(np.log2(ratio), bins=np.arange(-2.125, 2.2, 0.25), color=BLUE)
+    right.set(title="Aspect ratio, width to height", ylabel="images", xlabel="(wider to the right)")
+    right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
+    return figure
+
+
+@rc_context(_STYLE)
+def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Thumbnails with captions.
+
+    Parameters
+    ----------
+    images : uint8 [H, W, 3] each
+    captions : one text an image, `\\n` for a new line; use `plain` on names
+    """
+    if not images:
+        figure, ax = _figure(4, 0.8)
+        ax.text(0.5, 0.5, "nothing to show", ha="center", va="center", color=GREY)
+        ax.set_axis_off()
+        return figure
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    tall = max(image.shape[0] / image.shape[1] for image in images)
+    figure, axes = _figure(1.75 * columns, (1.75 * tall + 0.19 * lines) * rows, rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, caption in zip(axes.flat, images, captions, strict=False):
+        ax.imshow(image)
+        ax.set_title(caption, fontsize=8.5, loc="left")
+    return figure
+
+
+@rc_context(_STYLE)
+def history(rows: pd.DataFrame) -> Figure:
+    """Losses, validation mAP and learning rate over the epochs of `history.csv`."""
+    figure, (losses, scores, rates) = _figure(11, 3.1, 1, 3)
+    losses.plot(rows.epoch, rows.train_loss, "o-", color=BLUE, label="train", ms=4)
+    losses.plot(rows.epoch, rows.val_loss, "s--", color=ORANGE, label="val", ms=4)
+    losses.set(title="Loss", xlabel="epoch")
+    losses.legend()
+    scores.plot(rows.epoch, rows.val_map, "s--", color=ORANGE, ms=4)
+    if rows.val_map.notna().any():
+        best = int(rows.val_map.argmax())
+        scores.set_title(f"Validation mAP, best {rows.val_map.iloc[best]:.3f} in epoch {rows.epoch.iloc[best]:.0f}")
+    scores.set(ylim=(0, 1), xlabel="epoch")
+    rates.plot(rows.epoch, rows.lr, "o-", color=GREY, ms=4)
+    rates.set(title="Learning rate at the epoch's end", xlabel="epoch", ylim=(0, None))
+    for ax in (losses, scores, rates):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+@rc_context(_STYLE)
+def average_precisions(scores: pd.DataFrame) -> Figure:
+    """Average precision of each class beside its support, weakest first (see `metrics.class_table`)."""
+    figure, ax = _figure(8, _class_height(len(scores)))
+    defined = scores.ap.fillna(0)
+    ax.barh(range(len(scores)), defined, color=BLUE)
+    for place, (value, support) in enumerate(zip(scores.ap, scores.support, strict=True)):
+        text = "–" if np.isnan(value) else f"{value:.3f}"
+        ax.text(defined.iloc[place], place, f" {text}  ({support} positives)", va="center", fontsize=9)
+    ax.set_yticks(range(len(scores)), [plain(name) for name in scores.index])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(title="Average precision by class", xlim=(0, 1.3), xticks=np.linspace(0, 1, 6))
+    return figure
+
+
+@rc_context(_STYLE)
+def comparison(table: pd.DataFrame) -> Figure:
+    """Mean average precision with its 95 % interval, and the seconds of training, for each approach."""
+    figure, (left, right) = _figure(9, 0.9 + 0.5 * len(table), columns=2, sharey=True)
+    places = np.arange(len(table))
+    ends = np.abs(table[["low", "high"]].to_numpy().T - table["mAP"].to_numpy())
+    left.errorbar(table["mAP"], places, xerr=ends, fmt="o", color=BLUE, capsize=4)
+    left.set(yticks=places, yticklabels=table.index, xlabel="mAP on the test split, 95 % interval")
+    left.invert_yaxis()
+    bars = right.barh(places, table["seconds to train"], color=GREY, height=0.55)
+    right.bar_label(bars, fmt=" {:,.0f} s")
+    right.set(xlabel="seconds to train")
+    right.margins(x=0.2)
+    return figure
+
+
+@rc_context(_STYLE)
+def telling_images(
+    rows: pd.DataFrame, images: Sequence[np.ndarray], class_names: Sequence[str], most: int = 10
+) -> Figure:
+    """Images on which approaches differ: each beside the probabilities that they give, its true classes in bold.
+
+    Parameters
+    ----------
+    rows : as `compare.telling_images` gives them
+    images : uint8 [H, W, 3], one for each image path
+    """
+    parts = list(rows.groupby("image_path", sort=False))
+    figure, axes = _figure(
+        10, 2.6 * len(parts), rows=len(parts), columns=2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]}
+    )
+    for (left, right), (path, said), image in zip(axes, parts, images, strict=True):
+        left.imshow(image)
+        left.set_axis_off()
+        left.set_title(plain(path, 28), fontsize=8)
+        y, p = said["y"].iloc[0], np.stack(list(said["p"]))
+        present = np.stack(list(said["present"]))
+        asked = np.flatnonzero((y == 1) | present.any(0))
+        chosen = np.sort(asked[np.argsort(-p[:, asked].max(0))][:most])
+        right.imshow(p[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(p[:, chosen]):
+            mark = " ✓" if present[row, chosen[column]] else ""
+            colour = "white" if value > 0.6 else "black"
+            right.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
+        right.set(xticks=range(len(chosen)), yticks=range(len(said)))
+        right.set_xticklabels([plain(class_names[c], 12) for c in chosen], fontsize=9)
+        for label, c in zip(right.get_xticklabels(), chosen, strict=True):
+            label.set_fontweight("bold" if y[c] == 1 else "normal")
+        right.set_yticklabels(
+            [f"{row.approach}: {plain(row.says, 90)}".replace(" (", "\n(") for row in said.itertuples()], fontsize=8
+        )
+        right.grid(False)
+        right.tick_params(length=0)
+    return figure
+
+
+@rc_context(_STYLE)
+def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figure:
+    """F1 of each class at 0.5 and at its own threshold, and where that threshold lies, on these predictions."""
+    predictions = thresholds.calibrated(predictions)
+    curves = Curves(predictions.labels, predictions.probabilities)
+    values, names = thresholds.aligned(predictions.class_names), predictions.class_names
+    half = [float(curves.at(c, 0.5)["f1"]) for c in range(len(names))]
+    own = [float(curves.at(c, values[c])["f1"]) for c in range(len(names))]
+    place = np.arange(len(names))
+    figure, (left, right) = _figure(10, _class_height(len(names)), 1, 2, sharey=True)
+    left.hlines(place, half, own, color=GREY, lw=1.5)
+    left.plot(half, place, "o", mfc="white", color=ORANGE, label="at 0.5")
+    left.plot(own, place, "o", color=BLUE, label="at its own threshold")
+    left.set(title=f"F1 on the split {predictions.split!r}{thresholds.note(predictions)}", xlim=(0, 1.02))
+    left.set_yticks(place, [plain(name) for name in names])
+    left.invert_yaxis()
+    figure.legend(loc="outside lower left", ncols=2)
+    right.axvline(0.5, color=ORANGE, ls="--", lw=1)
+    right.plot(values, place, "D", color=BLUE)
+    right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
+    return figure
+
+
+@rc_context(_STYLE)
+def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int = 12) -> Figure:
+    """Precision-recall curves of the first classes, each with its operating point."""
+    predictions = thresholds.calibrated(predictions)
+    curves = Curves(predictions.labels, predictions.probabilities)
+    values, names = thresholds.aligned(predictions.class_names), predictions.class_names
+    shown = [c for c in range(len(names)) if curves.positives[c] > 0][:most]
+    columns = min(4, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure, axes = _figure(2.7 * columns, 2.4 * rows, rows, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, c in zip(axes.flat, shown, strict=False):
+        _precision_recall(ax, curves, c, float(values[c]))
+        ax.set_title(plain(names[c], 24))
+    figure.supxlabel(f"recall{thresholds.note(predictions)}", fontsize=10)
+    figure.supylabel("precision", fontsize=10)
+    return figure
+
+
+def _precision_recall(ax: Axes, curves: Curves, c: int, threshold: float) -> None:
+    line, point = curves.at(c, np.unique(curves.scores[c])[::-1]), curves.at(c, threshold)
+    ax.step(line["recall"], line["precision"], where="post", color=BLUE, lw=1.5)
+    ax.plot(point["recall"], point["precision"], "o", color=ORANGE, ms=7)
+    ax.annotate(f"F1 {point['f1']:.2f} at {threshold:.2f}", (0.04, 0.06), xycoords="axes fraction", fontsize=8.5)
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+
+
+@rc_context(_STYLE)
+def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
+    """How often a class is there when its probability says so, before and after the thresholds' calibration.
+
+    Left all classes together (see `metrics.reliability`), right the calibration error of each class.
+    """
+    after = thresholds.calibrated(predictions)
+    y, names, place = after.labels, after.class_names, np.arange(len(after.class_names))
+    figure, (left, right) = _figure(10, max(3.6, _class_height(len(names))), 1, 2)
+    left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    errors = []
+    for its, mark, colour, label in (
+        (replace(after, calibration=None), "s--", ORANGE, "before"),
+        (after, "o-", BLUE, "after"),
+    ):
+        p = its.probabilities
+        predicted, present, _ = reliability(y[y >= 0], p[y >= 0])
+        left.plot(predicted, present, mark, color=colour, ms=4, mfc="white" if colour == ORANGE else None, label=label)
+        errors.append(calibration_error(y, p))
+        right.plot(errors[-1], place, mark[0], color=colour, mfc="white" if colour == ORANGE else None)
+    right.hlines(place, *errors, color=GREY, lw=1, zorder=0)
+    title = f"Reliability on the split {after.split!r}{thresholds.note(after)}"
+    left.set(title=title, xlabel="mean probability", ylabel="share present", xlim=(0, 1), ylim=(0, 1))
+    right.set_yticks(place, [plain(name) for name in names])
+    right.invert_yaxis()
+    right.set(title="Calibration error", xlim=(0, None))
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+@rc_context(_STYLE)
+def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+    """False positives and false negatives of each class (see `errors.disagreements`)."""
+    figure, ax = _figure(8, _class_height(len(class_names)))
+    place = np.arange(len(class_names))
+    for kind, colour, sign in (("false negative", ORANGE, -1), ("false positive", BLUE, 1)):
+        found = errors[errors.kind == kind]["class"].value_counts().reindex(list(class_names), fill_value=0)
+        ax.barh(place, sign * found.to_numpy(), color=colour, label=f"{kind}s")
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(place, [plain(name) for name in class_names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    note = " (tuned on these)" if errors.tuned_on.any() else ""
+    ax.set(title=f"Missed (left) and falsely found (right){note}", xlabel="images")
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+@rc_context(_STYLE)
+def data_map(xy: np.ndarray, kinds: np.ndarray, pairs: np.ndarray, title: str = "Map of the images") -> Figure:
+    """Images as points at xy float32 [N, 2] (see `datamap.project`), marked by kinds [N] of the keys of `MAP_MARKS`.
+
+    Rows in pairs, int [M, 2], are ringed and joined: near duplicates across splits.
+    """
+    figure, ax = _figure(9, 5.2)
+    ax.plot(*xy[pairs].transpose(2, 1, 0), color="black", lw=0.8, alpha=0.6, zorder=1)
+    size, ringed = float(np.clip(12000 / max(1, len(xy)), 5, 26)), np.unique(pairs)
+    for kind, (colour, mark, _) in MAP_MARKS.items():
+        if (rows := kinds == kind).any():
+            ax.scatter(*xy[rows].T, s=size, color=colour, marker=mark, alpha=0.75, label=f"{kind} ({rows.sum():,})")
+    style: Any = {"facecolors": "none", "edgecolors": "black", "s": 4 * size + 30}
+    ax.scatter(*xy[ringed].T, **style, label=f"near duplicate across splits ({len(ringed):,})")
+    ax.set(title=plain(title, 90), xticks=[], yticks=[])
+    figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handletextpad=0.2)
+    return figure

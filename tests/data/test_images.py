@@ -1,0 +1,146 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlworkbench.data import images
+from mlworkbench.data.images import ImageFault, check_images, load_image
+
+
+def reason(name, root, **options):
+    with pytest.raises(ImageFault) as caught:
+        load_image(name, root, **options)
+    return str(caught.value)
+
+
+def test_rgb_as_pillow_reads_it(picture, tmp_path):
+    name = picture("a.png")
+    assert np.array_equal(load_image(name, tmp_path), np.asarray(Image.open(tmp_path / name)))
+
+
+def test_a_jpeg_is_decoded_at_a_reduced_scale_but_never_below_the_side(picture, tmp_path):
+    picture("large.jpg", size=(1600, 1200))
+    assert load_image("large.jpg", tmp_path).shape == (1200, 1600, 3)
+    assert load_image("large.jpg", tmp_path, side=224).shape == (300, 400, 3)
+    assert load_image("large.jpg", tmp_path, side=301).shape == (600, 800, 3)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: shown 90 degrees clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(load_image("turned.png", tmp_path), np.rot90(np.asarray(image), -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    ramp = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (16, 1))
+    if mode in ("I;16", "F"):
+        image = Image.fromarray((ramp.astype(np.uint16) * 257) if mode == "I;16" else ramp.astype(np.float32))
+    else:
+        image = Image.fromarray(ramp).convert("RGB").convert(mode)
+    image.save(tmp_path / "ramp.tiff")
+    pixels = load_image("ramp.tiff", tmp_path)
+    assert pixels.shape == (16, 32, 3) and pixels.dtype == np.uint8
+    assert pixels[:, :4].mean() < 30 and pixels[:, -4:].mean() > 220
+
+
+def test_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (load_image("clear.png", tmp_path) == 255).all()
+
+
+def test_reasons(picture, tmp_path):
+    whole = (tmp_path / picture("a.jpg")).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    assert reason("absent.jpg", tmp_path) == "missing"
+    assert "truncated" in reason("cut.jpg", tmp_path)
+    assert reason("text.jpg", tmp_path) == "not an image that Pillow can read"
+    assert reason("empty.jpg", tmp_path) == "not an image that Pillow can read"
+    assert reason("folder.jpg", tmp_path) == "not a regular file"
+    assert reason("pipe.jpg", tmp_path) == "not a regular file"
+    assert "unreadable" in reason("loop.jpg", tmp_path)
+    assert "unreadable" in reason("a\0b.jpg", tmp_path)
+    assert "unreadable" in reason("x" * 5000, tmp_path)
+    assert "URL" in reason("https://example.org/a.jpg", tmp_path)
+    for outside in ("link.jpg", "../a.jpg", str(tmp_path / "a.jpg")):
+        assert "outside" in reason(outside, root)
+    assert load_image("a.jpg", tmp_path).shape == (30, 40, 3)  # the very file is fine from its own root
+
+
+def test_too_large_by_its_header_alone(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")  # a few kilobytes, 400 megapixels
+    assert "far more pixels by its header" in reason("bomb.png", tmp_path)
+    Image.new("1", (11_000, 10_000)).save(tmp_path / "large.png")
+    assert "11000x10000 pixels, over the limit of 100,000,000" in reason("large.png", tmp_path)
+    assert "40x40 pixels" in reason(_small(tmp_path), tmp_path, max_pixels=100)
+
+
+def _small(folder):
+    Image.new("RGB", (40, 40)).save(folder / "small.png")
+    return "small.png"
+
+
+def test_check_keeps_the_order_and_tells_equal_files(picture, tmp_path):
+    picture("a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    picture("c.jpg", size=(31, 17), seed=1)
+    seen = []
+    a, missing, b, c = check_images(["a.jpg", "no.jpg", "b.jpg", "c.jpg"], tmp_path, progress=seen.append)
+    assert a.digest == b.digest != c.digest and (c.width, c.height) == (31, 17)
+    assert isinstance(missing, ImageFault) and len(seen) == 4
+
+
+def test_ultralytics_own_way_of_opening_images_is_not_taken(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    code = (
+        "import ultralytics.utils.patches, pathlib, sys\n"
+        "from mlworkbench.data.images import check_images\n"
+        "print(check_images(['text.jpg'], pathlib.Path(sys.argv[1]))[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert (
+        done.stdout.splitlines()[-1] == "not an image that Pillow can read" and "heif" not in done.stdout + done.stderr
+    )
+
+
+def test_no_format_that_starts_another_program(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    assert reason("a.eps", tmp_path) == "not an image that Pillow can read"
+
+
+def test_a_second_check_decodes_nothing_and_finds_the_same(picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [picture(f"{i}.jpg", seed=i) for i in range(5)] + ["missing.jpg"]
+    first = check_images(names, tmp_path)
+    monkeypatch.setattr(images, "load_image", lambda *_, **__: 1 / 0)
+    second = check_images(names, tmp_path)
+    assert first[:5] == second[:5] and str(second[5]) == "missing"
+
+
+def test_a_changed_file_or_a_lower_limit_is_checked_anew(picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture("a.jpg")
+    check_images(["a.jpg"], tmp_path)
+    assert "over the limit" in str(check_images(["a.jpg"], tmp_path, max_pixels=100)[0])
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    assert isinstance(check_images(["a.jpg"], tmp_path)[0], ImageFault)
+
+
+def test_a_cache_that_cannot_be_used_is_done_without_and_said(picture, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert check_images([picture("a.jpg")], tmp_path)[0].width == 40
+    assert "what was checked is not remembered" in caplog.text

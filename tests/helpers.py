@@ -1,0 +1,40 @@
+"""What tests of several rooms make: checkpoints, hostile files, a process that dies while it writes."""
+
+from importlib import import_module
+
+import torch
+
+from mlworkbench import files
+
+
+def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
+    """Save a checkpoint as Ultralytics' trainer does."""
+    from ultralytics.nn.tasks import ClassificationModel
+
+    torch.manual_seed(5)
+    net = ClassificationModel("yolov8n-cls.yaml", nc=classes, verbose=False)
+    if change is not None:
+        change(net)
+    if stripped:  # as its strip_optimizer leaves it: half precision, and nothing would train
+        net.half().requires_grad_(False)
+    torch.save({"model": net, "epoch": -1, "train_args": {}}, file)
+    return net.float()
+
+
+class Hostile:
+    """Writes a file when unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def writes_by(patch, write):
+    """Have everything that a training writes written by this function instead; returns the real one."""
+    real = files.write_whole
+    importers = ("training.fit", "training.recorder", "training.ultralytics_route", "runs.run", "runs.folder", "files")
+    for module in importers:
+        patch.setattr(import_module(f"mlworkbench.{module}"), "write_whole", write)
+    return real

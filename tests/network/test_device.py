@@ -1,0 +1,50 @@
+import time
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from mlworkbench import WorkbenchError
+from mlworkbench.network.device import Precision, choose_device, choose_precision, join_processes, refuse_misfit
+
+
+def test_auto_takes_what_was_measured_to_be_fastest():
+    def step_in(precision):
+        pause = 0.002 if precision == Precision("bf16", False) else 0.02
+        return lambda: time.sleep(pause)
+
+    with join_processes("cpu"):
+        chosen = choose_precision("auto", step_in, images=8)
+    assert (chosen.name, chosen.channels_last) == ("bf16", False)
+    speed = chosen.images_per_second
+    assert list(speed) == ["fp32 channels_last", "bf16 channels_last", "fp32 contiguous", "bf16 contiguous"]
+    assert max(speed, key=speed.get) == "bf16 contiguous" and 1000 < speed["bf16 contiguous"] <= 4000
+
+
+def test_a_precision_that_was_asked_for_is_not_measured():
+    assert choose_precision("fp32", lambda _: 1 / 0, 8) == Precision("fp32", True)
+    with pytest.raises(WorkbenchError, match="fp16 is for GPUs"):
+        refuse_misfit("fp16", torch.device("cpu"))
+
+
+def test_devices(monkeypatch):
+    with join_processes("cpu") as processes:
+        assert choose_device("cpu") == torch.device("cpu") == processes.device
+    with pytest.raises(WorkbenchError, match="device 'warp' is not usable"), join_processes("warp"):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(WorkbenchError, match="device 'cuda:1' with several processes"), join_processes("cuda:1"):
+        pass
+
+
+def test_one_session_may_train_in_one_precision_after_the_other():
+    for name, expected in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        with join_processes("cpu"):
+            assert Precision(name, True).accelerator().mixed_precision == expected
+    assert not AcceleratorState._shared_state  # or a launcher in the same notebook would refuse
+
+
+def test_a_configuration_of_accelerate_divides_no_loss(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    with join_processes("cpu"):
+        assert Precision("fp32", True).accelerator().gradient_accumulation_steps == 1

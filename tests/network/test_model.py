@@ -1,0 +1,173 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SHARED
+from helpers import Hostile, ultralytics_checkpoint
+
+from mlworkbench import WorkbenchError, build_model
+from mlworkbench.network.model import load_weights, save_weights
+
+NAMES = ["cat", "dog", "hat"]
+WEATHER = SHARED / "weights" / "weather4_yolo11n-cls.pt"
+
+
+@pytest.mark.parametrize("family", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
+def test_every_family_gives_the_same_raw_logits_in_both_modes(family):
+    model = build_model(f"{family}-cls.yaml", NAMES)
+    for module in model.modules():  # running and batch statistics differ by design; the head must not
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    images = torch.rand(4, 3, 64, 64)
+    with torch.no_grad():
+        train, evaluation = model.train()(images), model.eval()(images)
+    assert train.shape == (4, 3)
+    torch.testing.assert_close(train, evaluation)
+    assert (evaluation < 0).any() and not torch.allclose(evaluation.sum(1), torch.ones(4))  # no softmax
+    assert model.architecture["nc"] == 3 and model.net.names == {0: "cat", 1: "dog", 2: "hat"}
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_yaml_of_the_users_own_takes_the_number_of_classes(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "nc: 7\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n"
+        "  - [-1, 1, Conv, [32, 3, 2]]\nhead:\n  - [-1, 1, Classify, [nc]]\n"
+    )
+    model = build_model(tmp_path / "mine.yaml", NAMES)
+    assert model.head.out_features == 3 and model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_checkpoint_gives_all_but_its_last_layer_and_all_of_it_trains(tmp_path, classes):
+    old = ultralytics_checkpoint(tmp_path / "old.pt", classes, stripped=True)
+    model = build_model(tmp_path / "old.pt", NAMES)
+    assert model.trained and all(p.requires_grad for p in model.parameters())
+    theirs, ours = old.state_dict(), model.net.state_dict()
+    for name, tensor in ours.items():
+        if ".linear." in name:
+            assert tensor.shape != theirs[name].shape or not torch.equal(tensor, theirs[name])  # even where it fits
+        else:
+            torch.testing.assert_close(tensor, theirs[name])
+    logits = model.train()(torch.rand(2, 3, 64, 64))
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.skipif(not WEATHER.exists(), reason="the real checkpoint is not beside the project")
+def test_a_real_checkpoint():
+    model = build_model(WEATHER, NAMES)
+    assert model.head.out_features == 3 and model.architecture["nc"] == 3
+    assert model.eval()(torch.rand(1, 3, 64, 64)).isfinite().all()
+
+
+def test_weights_round_trip_through_the_architectures_mapping(tmp_path):
+    model = build_model("yolo11n-cls.yaml", NAMES).eval()
+    (tmp_path / "w.safetensors").write_bytes(save_weights(model))
+    again = load_weights(build_model(model.architecture, NAMES), tmp_path / "w.safetensors").eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(images), again(images))
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(save_weights(build_model("yolo11n-cls.yaml", NAMES)))
+    with pytest.raises(WorkbenchError, match="does not fit its architecture"):
+        load_weights(build_model("yolov8n-cls.yaml", NAMES), file)
+    model = build_model("yolov8n-cls.yaml", NAMES)
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    file.write_bytes(save_weights(model))
+    with pytest.raises(WorkbenchError, match=r"linear\.weight hold NaN"):
+        load_weights(model, file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(WorkbenchError, match="no readable safetensors"):
+        load_weights(model, file)
+    with pytest.raises(WorkbenchError, match="does not exist"):
+        load_weights(model, tmp_path / "absent.safetensors")
+
+
+def test_damaged_hostile_and_foreign_checkpoints_are_refused(tmp_path):
+    from ultralytics.nn.tasks import DetectionModel
+
+    files = {
+        "text.pt": b"no checkpoint",
+        "empty.pt": b"",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    ultralytics_checkpoint(tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:1000])
+    torch.save({"model": Hostile(tmp_path / "executed")}, tmp_path / "hostile.pt")
+    torch.save({"model": DetectionModel("yolov8n.yaml", verbose=False)}, tmp_path / "detection.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    ultralytics_checkpoint(tmp_path / "nan.pt", change=lambda net: net.model[0].conv.weight.data.fill_(float("nan")))
+    for name in ("text.pt", "empty.pt", "cut.pt", "hostile.pt", "detection.pt", "list.pt", "nan.pt"):
+        with pytest.raises(WorkbenchError, match=name) as caught:
+            build_model(tmp_path / name, NAMES)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_activation_is_a_layer_and_never_code(tmp_path):
+    model = build_model("yolov8n-cls.yaml", NAMES)
+    hostile = {**model.architecture, "activation": f"open({str(tmp_path / 'executed')!r}, 'w')"}
+    with pytest.raises(WorkbenchError, match="activation"):
+        build_model(hostile, NAMES)
+    assert not (tmp_path / "executed").exists()
+    relu = build_model({**model.architecture, "activation": "torch.nn.ReLU()"}, NAMES)
+    assert any(isinstance(module, torch.nn.ReLU) for module in relu.modules())
+
+
+def test_a_layer_is_a_module_even_where_ultralytics_was_imported_before_us(tmp_path):
+    code = (
+        "import os; os.environ.pop('ULTRALYTICS_SAFE_LOAD', None); import ultralytics.nn.tasks, torch, sys\n"
+        "class Hostile:\n"
+        "    def __reduce__(self): return (open, (sys.argv[1] + '/executed', 'w'))\n"
+        "torch.save(Hostile(), sys.argv[1] + '/evil.bin')\n"
+        "from mlworkbench import build_model\n"
+        "mapping = build_model('yolov8n-cls.yaml', ['a']).architecture\n"
+        "mapping['backbone'] = [[-1, 1, 'torch_load', [sys.argv[1] + '/evil.bin']]]\n"
+        "build_model(mapping, ['a'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert "'torch_load' is no layer" in done.stderr and not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("absent.pt", "start from random weights with a .yaml"),
+        ("absent.yaml", "not found"),
+        ("yolov8n.yaml", "no classification network (its last layer is Detect)"),
+        ("yolov8n-cls", "expected NAME.yaml or NAME.pt"),
+    ],
+)
+def test_errors_are_one_line_and_name_the_alternatives(model, part):
+    with pytest.raises(WorkbenchError) as caught:
+        build_model(model, NAMES)
+    assert part in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_published_checkpoint_that_cannot_be_fetched(tmp_path, monkeypatch):
+    import ultralytics.utils.downloads as downloads
+
+    def no_network(file, *_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(downloads, "attempt_download_asset", no_network)
+    with pytest.raises(WorkbenchError, match="'yolov8n-cls.pt' is not here and cannot be fetched; give the path"):
+        build_model("yolov8n-cls.pt", NAMES)
+
+
+def test_no_global_setting_of_torch_or_logging_changes():
+    before = (torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable, torch.is_grad_enabled())
+    from ultralytics.nn.modules import Conv
+
+    activation = type(Conv.default_act)
+    build_model({**build_model("yolov8n-cls.yaml", NAMES).architecture, "activation": "nn.ReLU()"}, NAMES)
+    after = (torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable, torch.is_grad_enabled())
+    assert before == after and type(Conv.default_act) is activation

@@ -1,0 +1,366 @@
+"""Stopping, going on, and what a killed process leaves."""
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from conftest import PROJECT
+from helpers import writes_by
+from PIL import Image
+
+from mlworkbench import Run, WorkbenchError, fit, read_labels
+from mlworkbench.files import write_whole
+from mlworkbench.runs import folder as folder_of
+from mlworkbench.training import loop, recorder
+from mlworkbench.training.loop import Trainer
+
+fitting = import_module("mlworkbench.training.fit")
+
+TINY = {"epochs": 2, "image_size": 32, "batch_size": 12, "precision": "fp32", "patience": 9}
+
+
+def trained(folder):
+    """What must not differ between a run that was stopped and one that was not."""
+    run = Run(folder)
+    weights = [(folder / name).read_bytes() for name in (folder_of.BEST, folder_of.LAST)]
+    resume = torch.load(folder / folder_of.RESUME, weights_only=True)
+    history = run.history.drop(columns="seconds").to_csv()
+    return [*weights, history, {name: tensor.numpy().tobytes() for name, tensor in resume["model"].items()}]
+
+
+@pytest.fixture(scope="module")
+def whole(demo_labels, tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert fit(read_labels(demo_labels), folder, **TINY).status == "finished"
+    return trained(folder)
+
+
+def test_what_is_written_needs_no_pickle_and_is_the_average(demo_labels, tmp_path):
+    fit(read_labels(demo_labels), tmp_path, **TINY)
+    state = torch.load(tmp_path / folder_of.RESUME, weights_only=True)
+    assert len(state["history"]) == 2 and state["place"]["epoch"] == 3
+    last = safetensors.torch.load_file(tmp_path / folder_of.LAST)
+    assert all(torch.equal(tensor, state["average"][f"module.net.{name}"]) for name, tensor in last.items())
+    assert torch.load(tmp_path / folder_of.PREVIOUS, weights_only=True)["place"]["epoch"] == 2
+    history = Run(tmp_path).history
+    assert [c for c in history.columns if c.startswith("ap_")] == [f"ap_{n}" for n in Run(tmp_path).class_names]
+    np.testing.assert_allclose(history.filter(like="ap_").mean(axis=1), history.val_map)
+
+
+@pytest.mark.parametrize("batch", range(1, 8))  # four batches an epoch
+def test_stopped_after_any_batch_and_resumed_it_ends_the_same(demo_labels, tmp_path, monkeypatch, whole, batch):
+    asked = itertools.count(1)
+
+    @contextlib.contextmanager
+    def stop_later():
+        yield lambda: next(asked) >= batch
+
+    table = read_labels(demo_labels)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "_stop_on_signals", stop_later)
+        if batch < 4:
+            with pytest.raises(KeyboardInterrupt):  # no epoch is done, so there are no weights to go on with
+                fit(table, tmp_path, **TINY)
+        else:
+            assert len(fit(table, tmp_path, **TINY).predictions("val")) == 9  # the best weights so far
+    assert Run(tmp_path).status == "interrupted"
+    assert fit(table, tmp_path, resume=True).status == "finished" and trained(tmp_path) == whole
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_any_write_and_resumed_it_ends_the_same(demo_labels, tmp_path, monkeypatch, whole, before):
+    table = read_labels(demo_labels)
+    for last in itertools.count(1):
+        folder, writes = tmp_path / str(last), itertools.count(1)
+        with monkeypatch.context() as patch:
+            real = write_whole
+
+            def dying(path, data, writes=writes, last=last, real=real):
+                number = next(writes)
+                if number <= last - before:
+                    real(path, data)
+                if number >= last:
+                    raise Killed
+
+            writes_by(patch, dying)
+            try:
+                fit(table, folder, **TINY)
+            except Killed:
+                pass
+            else:
+                break
+        assert fit(table, folder, resume=True, **TINY).status == "finished" and trained(folder) == whole
+        assert {f.name for f in (folder / "predictions").iterdir()} == {"val.parquet", "test.parquet"}
+    assert last > 10
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(demo_labels, tmp_path, whole, caplog):
+    table = read_labels(demo_labels)
+    fit(table, tmp_path, **TINY)
+    Run(tmp_path).write_state(status="running")
+    (tmp_path / folder_of.RESUME).write_bytes((tmp_path / folder_of.RESUME).read_bytes()[:5000])
+    assert fit(table, tmp_path, resume=True).status == "finished" and trained(tmp_path) == whole
+    assert "resume.pt (ValueError) is damaged; going on from the one before" in caplog.text
+
+
+COMMAND = [sys.executable, "-m", "mlworkbench", "train"]
+OPTIONS = ["--model", "yolo11n-cls.yaml", "--epochs", "4", "--imgsz", "32", "--batch", "4", "--precision", "fp32"]
+
+
+def start(labels, folder, *more):
+    """In a process group of its own, as a terminal or a scheduler starts it."""
+    return subprocess.Popen(
+        [*COMMAND, labels, "--run", folder, *OPTIONS, *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_kill_9_and_sigterm_and_resume_on_the_command_line(demo_labels, tmp_path):
+    undisturbed = start(demo_labels, tmp_path / "whole")
+    assert undisturbed.wait() == 0
+    folder, dice = tmp_path / "killed", random.Random(0)
+    for number, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        # The whole group is told, and so are the processes that decode where there is no cache.
+        process = start(demo_labels, folder, "--resume", "--set", "cache_gb", "0")
+        assert process.stdout.readline().startswith("epoch")
+        time.sleep(dice.random() * 0.3)
+        os.killpg(process.pid, number)
+        _, err = process.communicate()
+        assert process.returncode == expected, err
+    assert Run(folder).status == "interrupted"
+    bare = [*COMMAND, demo_labels, "--run", folder, "--resume"]  # everything else stands in run.json
+    subprocess.run(bare, check=True, capture_output=True)
+    assert trained(folder) == trained(tmp_path / "whole")
+    assert not [f for f in folder.rglob(".*") if f.name != ".lock"]
+
+
+def test_resume_refuses_what_would_be_another_training(demo_labels, tmp_path):
+    table = read_labels(demo_labels)
+    run = fit(table, tmp_path / "run", **TINY)
+    with pytest.raises(WorkbenchError, match="epochs is 5, but the run to resume has 2"):
+        fit(table, run.folder, resume=True, epochs=5)
+    before = (run.folder / folder_of.RESUME).stat().st_mtime_ns
+    assert fit(table, run.folder, resume=True).status == "finished"  # nothing to do
+    assert (run.folder / folder_of.RESUME).stat().st_mtime_ns == before
+    other = tmp_path / "labels.csv"
+    other.write_text(demo_labels.read_text() + "\n")
+    with pytest.raises(WorkbenchError, match="or its classes have changed since"):
+        fit(read_labels(other, demo_labels.parent), run.folder, resume=True)
+    run.write_state(status="interrupted")
+    splits = pd.read_csv(run.folder / "splits.csv")
+    splits.loc[0, "split"] = "test" if splits.split[0] != "test" else "val"
+    splits.to_csv(run.folder / "splits.csv", index=False)
+    with pytest.raises(WorkbenchError, match="images or their splits have changed"):
+        fit(table, run.folder, resume=True)
+
+
+def test_resume_refuses_other_classes_images_or_processes(demo_labels, tmp_path):
+    shutil.copytree(demo_labels.parent, tmp_path / "data")
+    labels = tmp_path / "data/labels.csv"
+    run = fit(read_labels(labels), tmp_path / "run", **TINY)
+    run.write_state(status="interrupted")
+    checkpoint = torch.load(run.folder / folder_of.RESUME, weights_only=True)
+    torch.save(checkpoint | {"steps": 3}, run.folder / folder_of.RESUME)
+    with pytest.raises(WorkbenchError, match="3 batches an epoch, here there are 4; resume it with as many processes"):
+        fit(read_labels(labels), run.folder, resume=True)
+    torch.save(checkpoint, run.folder / folder_of.RESUME)
+    names = (tmp_path / "data/classes.txt").read_text().split()
+    (tmp_path / "data/classes.txt").write_text("\n".join(names[::-1]))
+    with pytest.raises(WorkbenchError, match="or its classes have changed since"):
+        fit(read_labels(labels), run.folder, resume=True)
+    (tmp_path / "data/classes.txt").write_text("\n".join(names))
+    Image.new("RGB", (96, 96)).save(tmp_path / "data/images/00007.jpg")
+    with pytest.raises(WorkbenchError, match="the images or their splits have changed since"):
+        fit(read_labels(labels), run.folder, resume=True)
+
+
+def test_checkpoints_that_cannot_be_read_are_refused_and_never_kept_as_the_one_before(demo_labels, tmp_path):
+    table = read_labels(demo_labels)
+    run = fit(table, tmp_path, **TINY)
+    run.write_state(status="interrupted")
+    (tmp_path / folder_of.RESUME).write_bytes(b"")
+    assert recorder.read_checkpoint(tmp_path)["place"]["epoch"] == 2
+    assert not (tmp_path / folder_of.RESUME).exists()
+    (tmp_path / folder_of.PREVIOUS).write_bytes(b"nonsense")
+    with pytest.raises(WorkbenchError, match="no checkpoint can be read: .*previous.pt"):
+        fit(table, tmp_path, resume=True)
+    (tmp_path / folder_of.PREVIOUS).unlink()
+    assert recorder.read_checkpoint(tmp_path) is None
+
+
+def test_best_weights_that_are_gone_are_told_before_the_training_goes_on(demo_labels, tmp_path):
+    run = fit(read_labels(demo_labels), tmp_path, **TINY)
+    run.write_state(status="interrupted")
+    (tmp_path / folder_of.BEST).unlink()
+    with pytest.raises(WorkbenchError, match="best.safetensors does not exist"):
+        fit(read_labels(demo_labels), tmp_path, resume=True)
+
+
+def test_an_overwrite_that_was_killed_is_no_run_to_resume(demo_labels, tmp_path, monkeypatch):
+    def die(_):
+        raise Killed
+
+    table = read_labels(demo_labels)
+    fit(table, tmp_path, **TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_of.shutil, "rmtree", die)
+        with pytest.raises(Killed):
+            fit(table, tmp_path, overwrite=True, **TINY)
+    assert (tmp_path / folder_of.BEST).exists() and not folder_of.holds_run(tmp_path)
+    assert fit(table, tmp_path, resume=True, **{**TINY, "epochs": 1}).state["settings"]["epochs"] == 1
+
+
+def test_resume_where_nothing_is_begins(demo_labels, tmp_path):
+    assert fit(read_labels(demo_labels), tmp_path, resume=True, **{**TINY, "epochs": 1}).status == "finished"
+
+
+def test_results_of_weights_that_will_change_are_removed_and_said(demo_labels, tmp_path, caplog):
+    table = read_labels(demo_labels)
+    run = fit(table, tmp_path, **TINY)
+    run.save_thresholds(run.thresholds())
+    run.evaluate("test")
+    run.write_state(status="interrupted")
+    fit(table, tmp_path, resume=True)
+    assert "made of weights that will change: predictions, metrics, thresholds.json" in caplog.text
+    assert not (tmp_path / "thresholds.json").exists() and (tmp_path / "predictions/val.parquet").exists()
+
+
+def test_resume_trains_in_the_precision_that_was_chosen(demo_labels, tmp_path, monkeypatch):
+    table, used = read_labels(demo_labels), []
+    run = fit(table, tmp_path, **{**TINY, "precision": "auto"})
+    os.replace(tmp_path / folder_of.PREVIOUS, tmp_path / folder_of.RESUME)  # an epoch is left to do
+    run.write_state(status="interrupted", precision={**run.state["precision"], "name": "bf16"})
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, b: used.append(self.accelerator.mixed_precision) or step(self, b))
+    monkeypatch.setattr(loop, "choose_precision", lambda *_: 1 / 0)
+    assert fit(table, tmp_path, resume=True).state["precision"]["name"] == "bf16" and used == ["bf16"] * 4
+
+
+def test_an_interrupt_keeps_the_best_weights_so_far_and_the_next_one_is_immediate(demo_labels, tmp_path):
+    def interrupt(row):
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    run = fit(read_labels(demo_labels), tmp_path / "run", on_epoch_end=interrupt, **{**TINY, "epochs": 5})
+    assert run.status == "interrupted" and len(run.history) in (2, 3) and len(run.predictions("test")) == 10
+    assert signal.getsignal(signal.SIGINT) is handler
+
+    def twice(row):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(read_labels(demo_labels), tmp_path / "twice", on_epoch_end=twice, **TINY)
+    assert Run(tmp_path / "twice").status == "interrupted"
+
+
+def test_whoever_was_asked_to_terminate_does_so_once_everything_is_saved(demo_labels, tmp_path):
+    def terminated(*_):
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with pytest.raises(Killed):
+            ask = {"on_epoch_end": lambda _: os.kill(os.getpid(), signal.SIGTERM)}
+            fit(read_labels(demo_labels), tmp_path, **ask, **TINY)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Run(tmp_path).status == "interrupted" and len(Run(tmp_path).history) == 1
+
+
+def test_a_failing_loss_names_the_images_and_is_never_the_best(demo_labels, tmp_path, monkeypatch):
+    step = Trainer.step
+
+    def poisoned(self, batch):
+        if self.place.epoch == 2 and self.place.step == 2:
+            self.model.head.weight.data.fill_(float("inf"))
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    message = "in epoch 2; the batch holds 'images/.*; try a lower --lr"
+    with pytest.raises(WorkbenchError, match=message) as caught:
+        fit(read_labels(demo_labels), tmp_path, **TINY)
+    assert caught.value.exit_status == 1 and Run(tmp_path).status == "failed"
+    assert len(Run(tmp_path).history) == 1
+    for name in (folder_of.BEST, folder_of.LAST):
+        assert all(tensor.isfinite().all() for tensor in safetensors.torch.load_file(tmp_path / name).values())
+
+
+def test_patience_ends_a_training_that_no_longer_gains(demo_labels, tmp_path):
+    settings = {**TINY, "epochs": 9, "patience": 2, "learning_rate": 1e-12}
+    run = fit(read_labels(demo_labels), tmp_path, **settings)
+    best = int(run.best_epoch.epoch)
+    assert run.status == "finished" and len(run.history) == min(9, best + 2) < 9
+
+
+def test_the_decoded_images_change_nothing(demo_labels, tmp_path, whole):
+    fit(read_labels(demo_labels), tmp_path, cache_gb=0.0, **TINY)
+    assert trained(tmp_path) == whole
+
+
+def launch(script, labels, processes, *arguments):
+    """Run in several processes on the CPU, by torchrun: `accelerate launch` would start only one there without MPI.
+
+    Each launch begins with an empty cache, which the processes then fill together.
+    """
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += [*script, *map(str, (labels, *arguments))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": tempfile.mkdtemp()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_two_processes_give_the_losses_of_one(demo_labels, tmp_path):
+    """Unknown labels and an uneven last batch included; BatchNorm's statistics frozen, which a smaller part changes."""
+    table, dice = read_labels(demo_labels), np.random.default_rng(0)
+    y = np.where(dice.random(table.y.shape) < dice.choice([0.1, 0.9], (len(table), 1)), -1, table.y)
+    rows = [f'{path},"{row.tolist()}",{split}' for path, row, split in zip(table.paths, y, table.split, strict=True)]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["image_path,labels,split", *rows]) + "\n")
+    script = str(PROJECT / "tests/training/two_processes.py")
+    runs = []
+    for processes, pieces in ((1, 1), (2, 1), (2, 2)):
+        folder = tmp_path / f"{processes}-{pieces}"
+        launch([script], labels, processes, demo_labels.parent, folder, "frozen", pieces)
+        runs.append(Run(folder))
+    assert [run.state["processes"] for run in runs] == [1, 2, 2] and len(runs[0].splits()) == 61
+    norms = [list(map(json.loads, Path(f"{run.folder}.norms").read_text().splitlines())) for run in runs]
+    assert [len(of_run) for of_run in norms] == [1, 2, 2]
+    for run, of_run in zip(runs[1:], norms[1:], strict=True):
+        assert of_run[0] == of_run[1]
+        np.testing.assert_allclose(of_run[0][:3], norms[0][0][:3], rtol=1e-4)  # not a mean of the processes' means
+        np.testing.assert_allclose(of_run[0], norms[0][0], rtol=2e-2)
+        for column in ("train_loss", "val_loss", "val_map"):
+            np.testing.assert_allclose(run.history[column], runs[0].history[column], rtol=1e-3)
+        np.testing.assert_allclose(run.predictions("test").logits, runs[0].predictions("test").logits, atol=2e-2)
+
+
+def test_several_processes_say_everything_once(demo_labels, tmp_path):
+    options = ["--run", tmp_path / "run", *OPTIONS, "--epochs", "1"]
+    out = launch(["-m", "--", "mlworkbench", "train"], demo_labels, 2, *options)
+    assert [line.split()[0] for line in out.splitlines()] == ["epoch", f"{tmp_path / 'run'}:"]
