@@ -18,7 +18,7 @@ from mlworkbench import Predictions, Thresholds
 from mlworkbench.analysis.compare import compare
 from mlworkbench.analysis.errors import confusions
 from mlworkbench.analysis.slices import weak_slices
-from mlworkbench.analysis.suspects import left_one_out, rank_suspects
+from mlworkbench.analysis.suspects import Suspects, left_one_out, rank_labels
 from mlworkbench.runs.run import Run
 from mlworkbench.training.probe import fit_linear
 from mlworkbench.views.review import LabelReview
@@ -37,11 +37,11 @@ def opened(folder: Path, predictions: Predictions) -> None:
     Image.effect_noise((640, 480), 80).convert("RGB").save(folder / "0.jpg")
     for path in predictions.paths[1:]:
         (folder / path).hardlink_to(folder / "0.jpg")
-    run, ranked = Run(folder / "run"), rank_suspects(predictions)
+    run, ranked = Run(folder / "run"), rank_labels(predictions)
     run.write_state(format_version=1, class_names=predictions.class_names, image_root=str(folder))
     timed(
         f"the label review opened on {len(ranked):,} suspects (2 s wanted)",
-        lambda: LabelReview(run, ranked, predictions),
+        lambda: LabelReview(run, Suspects(ranked, predictions, "held out")),
     )
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     size = f"{images:,} images x {classes} classes"
     features = (y @ rng.normal(0, 1, (classes, 1280)) + rng.normal(0, 3, (images, 1280))).astype(np.float32)
     both = timed(f"the regression that judges {size} by 1,280 features", lambda: left_one_out(features, y))
-    both += timed(f"label suspects of {size}, the first import of cleanlab among it", lambda: rank_suspects(one))
+    both += timed(f"label suspects of {size}", lambda: rank_labels(one))
     both += timed(f"confusions of {size}", lambda: confusions(one, thresholds))
     print(f"all three together: {both:.1f} s (20 s wanted at 20,000)")
     with tempfile.TemporaryDirectory() as place:

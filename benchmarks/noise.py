@@ -12,7 +12,6 @@ import logging
 import tempfile
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ FLIPPED, FOLDS, MENDED = 0.05, 5, 200
 
 
 def quiet(_: str) -> None:
-    """What `for_suspects` says of its doing is known here."""
+    """What `find_suspects` says of its doing is known here."""
 
 
 def flipped(table, seed: int, folder: Path):
@@ -47,9 +46,9 @@ def flipped(table, seed: int, folder: Path):
 
 def ranked(predictions, truth, in_sample: bool = False) -> pd.DataFrame:
     """The suspects with the clean label beside each."""
-    from mlworkbench.analysis.suspects import rank_suspects
+    from mlworkbench.analysis.suspects import rank_labels
 
-    found = rank_suspects(predictions, in_sample)
+    found = rank_labels(predictions, in_sample)
     rows = pd.Series(np.arange(len(truth)), truth.paths).loc[found.image_path]
     columns = pd.Series(np.arange(len(truth.class_names)), truth.class_names).loc[found["class"]]
     return found.assign(truth=truth.y[rows.to_numpy(), columns.to_numpy()])
@@ -71,7 +70,7 @@ def clean_map(run, truth) -> float:
 
 def one_seed(truth, seed: int, folder: Path, **settings) -> dict[str, float]:
     import mlworkbench as mw
-    from mlworkbench.analysis.suspects import for_suspects
+    from mlworkbench.analysis.suspects import find_suspects
     from mlworkbench.data.corrections import Correction, correct
 
     def say(**what) -> None:
@@ -79,15 +78,18 @@ def one_seed(truth, seed: int, folder: Path, **settings) -> dict[str, float]:
 
     table = flipped(truth, seed, folder)
     run = mw.fit(table, folder / "noisy", seed=seed, **settings)
-    for what, judged in (("as predicted", run.predictions), ("judged", partial(for_suspects, run, say=quiet))):
+    for what, judged in (
+        ("as predicted", run.predictions),
+        ("judged", lambda split: find_suspects(run, split).predictions),
+    ):
         held = pd.concat([ranked(judged(split), truth) for split in ("val", "test")])
         say(ranking=f"held out, {what}", **quality(held.sort_values("score")))
     inside = ranked(run.predictions("train"), truth, in_sample=True)
     say(ranking="in sample, as predicted", **quality(inside))
-    rankings = {"in sample": ranked(for_suspects(run, "train", in_sample=True, say=quiet), truth, in_sample=True)}
+    rankings = {"in sample": ranked(find_suspects(run, "train", in_sample=True).predictions, truth, in_sample=True)}
     say(ranking="in sample, judged", **quality(rankings["in sample"]))
     start = time.perf_counter()
-    rankings["out of fold"] = ranked(for_suspects(run, "train", FOLDS, say=quiet), truth)
+    rankings["out of fold"] = ranked(find_suspects(run, "train", FOLDS, say=quiet).predictions, truth)
     seconds = time.perf_counter() - start
     say(ranking="out of fold", **quality(rankings["out of fold"]), seconds=round(seconds))
     found = {"before": clean_map(run, truth)}

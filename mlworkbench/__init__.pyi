@@ -1,4 +1,5 @@
 from .analysis.compare import compare_runs as compare_runs
+from .analysis.suspects import find_suspects as find_suspects
 from .data.labels import LabelTable as LabelTable
 from .data.labels import read_labels as read_labels
 from .deploy.predict import predict as predict

@@ -323,23 +323,22 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _errors(args: argparse.Namespace) -> None:
-    from .analysis.suspects import for_suspects, rank_suspects
+    from .analysis.suspects import find_suspects
     from .files import write_whole
     from .runs.run import Run
 
-    if (args.folds is not None or args.in_sample) and args.split != "train":
-        raise WorkbenchError(
-            f"the run was not trained on the labels of {args.split}: --folds and --in-sample are for train"
-        )
-    judge = for_suspects(
-        Run(args.run), args.split, args.folds, args.in_sample, lambda text: print(text, file=sys.stderr)
-    )
-    ranked = rank_suspects(judge, in_sample=judge.split == "train")
+    found = find_suspects(Run(args.run), args.split, args.folds, args.in_sample, _tell)
+    _tell(str(found))
+    ranked = found.ranking
     if args.out is None:
         print(ranked.head(20).to_string(index=False))
     else:
         write_whole(args.out, _csv(ranked))
         print(f"{len(ranked):,} labels, the most suspect first: {args.out}")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _csv(frame: Any) -> bytes:

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "errors": ["almost_right", "confusions", "disagreements"],
         "slices": ["weak_slices"],
         "compare": ["Paired", "compare", "compare_runs"],
-        "suspects": ["for_suspects", "left_one_out", "out_of_fold", "rank_suspects"],
+        "suspects": ["Suspects", "find_suspects", "left_one_out", "out_of_fold", "rank_labels"],
         "datamap": ["MappedImages", "project"],
         "approaches": ["CODE", "comparison", "telling_images", "train_all"],
     },

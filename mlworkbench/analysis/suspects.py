@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +17,93 @@ from ..exceptions import WorkbenchError
 from ..network.batches import ImageDataset
 from ..network.device import choose_device
 from ..network.foreign import quietly
-from ..network.infer import _batches, pooled_features
+from ..network.infer import batches_of, pooled_features
 from ..runs.folder import OUT_OF_FOLD, predictions_file, writing
 from ..runs.run import Run
 from ..scoring.calibration import calibrate
 from ..scoring.predictions import Predictions
 from ..training.fit import fit
 
+DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
+PENALTIES = np.geomspace(1, 1e6, 7)
+BASES = {
+    "held out": "neither the network nor the regression on its features has seen the label that it judges",
+    "out of fold": "each label is judged by a model that was trained without it",
+    "in sample": "the network was trained on these very labels, and believes some of the wrong ones too",
+}
 
-def rank_suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
-    """Every known label, ranked by how likely it is wrong.
 
-    The score is cleanlab's self-confidence of each label (Northcutt, Jiang and Chuang, "Confident Learning", JAIR
-    2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is suspect. It means something only where the
-    model has not seen the label: validation and test images, and training images out of fold (`folds.out_of_fold`).
+@dataclass(frozen=True)
+class Suspects:
+    """Labels of a split, ranked by how likely they are wrong, and what the ranking rests on.
+
+    Attributes
+    ----------
+    ranking : see `rank_labels`
+    predictions : what the labels were judged by; no calibration of the run belongs to them
+    basis : "held out", "out of fold" or "in sample", see `BASES`
+    """
+
+    ranking: pd.DataFrame
+    predictions: Predictions
+    basis: str
+
+    def __str__(self) -> str:
+        return f"{len(self.ranking):,} labels, judged {self.basis}: {BASES[self.basis]}"
+
+
+def find_suspects(
+    run: Run,
+    split: str = "val",
+    folds: int | None = None,
+    in_sample: bool = False,
+    say: Callable[[str], object] = print,
+) -> Suspects:
+    """Suspects among the labels of a split, ranked by judges that have not seen them wherever that ranks better.
+
+    Validation and test images by two judges who err differently, the mean of their logits: the run, which was not
+    trained on these labels, and a ridge regression on its features, each image's fitted to all the others of both
+    splits. Training images out of fold (`out_of_fold`) where that was done before, where `folds` asks for it, and where
+    the run began with trained weights: then it takes seconds and ranks better. A run from random weights judges its own
+    training images better than networks do that had fewer of them to learn from, though it believes some wrong labels.
+    All by the mean of five views of each image, which ranks better than one (`benchmarks/noise.py` has the figures).
 
     Parameters
     ----------
-    in_sample : rank the training images by the very model that was trained on them; it believes wrong labels too
+    folds : for training images, train anew with so many folds
+    in_sample : training images by the run itself, in any case
+    say : is told beforehand what will be trained and how long it takes
+
+    Raises
+    ------
+    WorkbenchError : folds or in_sample with another split than train; see also `out_of_fold`
+    """
+    if split != "train" and (folds is not None or in_sample):
+        raise WorkbenchError(f"the run was not trained on the labels of {split}: folds and in_sample are for train")
+    done = (run.folder / predictions_file(OUT_OF_FOLD)).exists()
+    if split == "train" and not in_sample and (folds is not None or done or began_trained(run)):
+        if folds is not None or not done:
+            out_of_fold(run, 5 if folds is None else folds, say)
+        judged, basis = run.predictions(OUT_OF_FOLD, raw=True), "out of fold"
+    else:
+        kept = f"{split}_judged"
+        if not (run.folder / predictions_file(kept)).exists():
+            _judge(run, ("train",) if split == "train" else ("val", "test"))
+        judged, basis = replace(run.predictions(kept, raw=True), split=split), "held out"
+        basis = "in sample" if split == "train" else basis
+    return Suspects(rank_labels(judged, in_sample=basis == "in sample"), judged, basis)
+
+
+def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
+    """Ranking of every known label by how likely it is wrong, the most suspect first.
+
+    The score is a label's self-confidence, the probability that the predictions give the label as it is (Northcutt,
+    Jiang and Chuang, "Confident Learning", JAIR 2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is
+    suspect. It means something only where the model has not seen the label.
+
+    Parameters
+    ----------
+    in_sample : rank training images by the very model that was trained on them
 
     Returns
     -------
@@ -44,15 +113,10 @@ def rank_suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataF
     ------
     WorkbenchError : predictions in sample that are not named so
     """
-    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class  # takes a second
-
     if predictions.split == "train" and not in_sample:
         raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
     y, p = predictions.labels, predictions.probabilities
-    # cleanlab knows no unknown labels: they pass for absent, which changes no other label's score, and are left out.
-    # And it wants some label present, so beside the classes stands one that surely is, everywhere.
-    labels = [[*np.flatnonzero(row == 1).tolist(), y.shape[1]] for row in y]
-    scores = get_label_quality_scores_per_class(labels, np.column_stack((p, np.ones(len(p)))))
+    scores = np.where(y == 1, p, 1 - p)
     rows, classes = np.nonzero(y >= 0)
     sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
     order = np.lexsort((sure[rows, classes], scores[rows, classes]))
@@ -68,47 +132,6 @@ def rank_suspects(predictions: Predictions, in_sample: bool = False) -> pd.DataF
             "score": scores[rows, classes],
         }
     )
-
-
-DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
-PENALTIES = np.geomspace(1, 1e6, 7)
-
-
-def for_suspects(
-    run: Run, split: str, folds: int | None = None, in_sample: bool = False, say: Callable[[str], object] = print
-) -> Predictions:
-    """What the labels of a split are to be judged by, for `errors.suspects`; which that is, is said.
-
-    Validation and test images by two judges who err differently, the mean of their logits: the run, which was not
-    trained on these labels, and a ridge regression on its features, each image's fitted to all the others of both
-    splits. Training images out of fold (`out_of_fold`) where that was done before, where `folds` asks for it, and where
-    the run began with trained weights: then it takes seconds and ranks better. A run from random weights judges its own
-    training images better than networks do that had fewer of them to learn from, though it believes some wrong labels.
-    All by the mean of five views of each image, which ranks better than one (`benchmarks/noise.py` has the figures).
-
-    Parameters
-    ----------
-    folds : train anew, with so many folds
-    in_sample : by the run itself, in any case
-
-    Raises
-    ------
-    WorkbenchError : see `out_of_fold`
-    """
-    if split != "train":
-        say("held out: neither the network nor the regression on its features has seen the label that it judges")
-    else:
-        done = (run.folder / predictions_file(OUT_OF_FOLD)).exists()
-        if not in_sample and (folds or done or began_trained(run)):
-            if folds or not done:
-                out_of_fold(run, folds or 5, say)
-            say("out of fold: each label is judged by a model that was trained without it")
-            return run.predictions(OUT_OF_FOLD)
-        say("in sample: the network was trained on these very labels, and believes some of the wrong ones too")
-    kept = f"{split}_judged"
-    if not (run.folder / predictions_file(kept)).exists():
-        _judge(run, ("train",) if split == "train" else ("val", "test"))
-    return replace(run.predictions(kept), split=split)
 
 
 def _judge(run: Run, splits: tuple[str, ...]) -> None:
@@ -234,6 +257,6 @@ def seen(run: Run, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, 1280] of images and what the run says of them, logits [N, C]: means over five views of each."""
     settings = run.state["settings"]
     dataset = ImageDataset(table.paths, table.root, None, settings["image_size"])
-    batches = _batches(dataset, settings["batch_size"], settings["workers"], "judging labels")
+    batches = batches_of(dataset, settings["batch_size"], settings["workers"], "judging labels")
     features = pooled_features(run.model, batches, choose_device(), steady=True)
     return features, run.model.logits_of(features)

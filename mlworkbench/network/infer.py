@@ -66,7 +66,7 @@ def cached_features(
     key = f"features {images_hash} {settings.image_size} {weights.hexdigest()}"
 
     def compute() -> np.ndarray | None:
-        batches = _batches(dataset, settings.batch_size, settings.workers, "computing features", stop_asked, silent)
+        batches = batches_of(dataset, settings.batch_size, settings.workers, "computing features", stop_asked, silent)
         features = pooled_features(model, batches, device)
         return features if len(features) == len(dataset) else None
 
@@ -82,7 +82,7 @@ def pooled_features(
     return infer(headless, batches, device, steady=steady)
 
 
-def _batches(
+def batches_of(
     dataset: ImageDataset,
     size: int,
     workers: int,

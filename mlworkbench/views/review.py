@@ -10,11 +10,11 @@ import pandas as pd
 import PIL.Image
 import traitlets
 
+from ..analysis.suspects import Suspects
 from ..data.corrections import MARKS, Correction, read_corrections, record, withdraw, write_corrections
 from ..data.images import ImageFault, load_image
 from ..exceptions import WorkbenchError
 from ..runs.run import Run
-from ..scoring.predictions import Predictions
 from ..scoring.thresholds import margin
 from ..text import number, shortened
 from .galleries import data_uri, lit, thumbnail
@@ -38,8 +38,7 @@ class LabelReview(anywidget.AnyWidget):
 
     Parameters
     ----------
-    suspects : as of `errors.suspects`
-    predictions : those that the suspects were told by
+    suspects : of `find_suspects`
     file : the corrections file; None: `corrections.csv` in the run folder
 
     Raises
@@ -53,14 +52,15 @@ class LabelReview(anywidget.AnyWidget):
     page = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, run: Run, suspects: pd.DataFrame, predictions: Predictions, file: Path | None = None):
+    def __init__(self, run: Run, suspects: Suspects, file: Path | None = None):
         self._run, self._file = run, file or run.folder / "corrections.csv"
+        ranking, predictions = suspects.ranking, run.thresholds().calibrated(suspects.predictions)
         self.names, self._y, self._p = predictions.class_names, predictions.labels, predictions.probabilities
         self._paths = predictions.paths
         self._limits, self._present = run.thresholds().aligned(self.names), run.thresholds().decide(predictions)
-        self._rows = pd.Index(self._paths, dtype=object).get_indexer(pd.Index(suspects["image_path"]))
-        self._columns = pd.Index(self.names, dtype=object).get_indexer(pd.Index(suspects["class"]))
-        self._scores = suspects.score.to_numpy()
+        self._rows = pd.Index(self._paths, dtype=object).get_indexer(pd.Index(ranking["image_path"]))
+        self._columns = pd.Index(self.names, dtype=object).get_indexer(pd.Index(ranking["class"]))
+        self._scores = ranking.score.to_numpy()
         self._read()
         self._seen: set[int] = set()
         self._mapped, self._on_page = False, [-1]

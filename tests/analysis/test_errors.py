@@ -6,7 +6,7 @@ import pytest
 
 from mlworkbench import Predictions, Thresholds, WorkbenchError, tune_thresholds
 from mlworkbench.analysis.errors import almost_right, confusions, disagreements
-from mlworkbench.analysis.suspects import rank_suspects
+from mlworkbench.analysis.suspects import rank_labels
 
 
 def example():
@@ -53,7 +53,7 @@ def test_margins_compare_classes_with_different_thresholds():
 
 
 def test_suspects_rank_every_known_label_by_self_confidence():
-    found = rank_suspects(example())
+    found = rank_labels(example())
     assert found["rank"].tolist() == [1, 2, 3, 4, 5]
     assert list(found.columns) == ["rank", "image_path", "split", "class", "label", "probability", "score"]
     np.testing.assert_allclose(found.score, [0.01, 0.1, 0.12, 0.2, 0.4], atol=1e-6)
@@ -105,7 +105,7 @@ def test_suspects_are_cleanlabs_own_where_every_label_is_known(rng):
     predictions = replace(predictions, y=np.abs(predictions.labels))
     labels = [np.flatnonzero(row).tolist() for row in predictions.labels]
     theirs = get_label_quality_scores_per_class(labels, predictions.probabilities)
-    ours = rank_suspects(predictions).pivot(index="image_path", columns="class", values="score")
+    ours = rank_labels(predictions).pivot(index="image_path", columns="class", values="score")
     np.testing.assert_allclose(ours.loc[predictions.paths, predictions.class_names], theirs, atol=1e-7)
 
 
@@ -113,24 +113,24 @@ def test_suspects_where_labels_are_unknown_or_all_alike(rng):
     predictions = drawn(rng)
     y = predictions.labels.copy()
     y[:, 0], y[:, 1], y[:, 2] = -1, 0, 1
-    found = rank_suspects(replace(predictions, y=y))
+    found = rank_labels(replace(predictions, y=y))
     assert len(found) == (y >= 0).sum() and set(found["class"]) == {"c1", "c2", "c3", "c4", "c5"}
     assert found.score.between(0, 1).all() and found.score.is_monotonic_increasing
-    assert rank_suspects(replace(predictions, y=np.full_like(y, -1))).empty
+    assert rank_labels(replace(predictions, y=np.full_like(y, -1))).empty
 
 
 def test_the_surer_of_two_certainties_comes_first():
     logits = np.array([[30], [90], [60], [-2]], np.float32)
-    found = rank_suspects(Predictions(np.array(list("abcd"), object), ["x"], logits, np.zeros((4, 1), np.int8), "val"))
+    found = rank_labels(Predictions(np.array(list("abcd"), object), ["x"], logits, np.zeros((4, 1), np.int8), "val"))
     assert found.image_path.tolist() == ["b", "c", "a", "d"] and found.score.tolist()[:3] == [0, 0, 0]
 
 
 def test_a_model_that_has_seen_the_labels_ranks_them_only_when_that_is_said():
     seen = replace(example(), split="train")
     with pytest.raises(WorkbenchError, match="the model has seen the labels of its training images"):
-        rank_suspects(seen)
-    assert set(rank_suspects(seen, in_sample=True).split) == {"train"}
-    assert set(rank_suspects(replace(example(), split="train_out_of_fold")).split) == {"train"}
+        rank_labels(seen)
+    assert set(rank_labels(seen, in_sample=True).split) == {"train"}
+    assert set(rank_labels(replace(example(), split="train_out_of_fold")).split) == {"train"}
 
 
 def test_flipped_labels_come_first():
@@ -140,7 +140,7 @@ def test_flipped_labels_come_first():
     logits = rng.normal(8 * truth - 4, 1.5).astype(np.float32)
     flipped = rng.random(truth.shape) < 0.05
     paths = np.arange(900).astype(str).astype(object)
-    found = rank_suspects(
+    found = rank_labels(
         Predictions(paths, [str(c) for c in range(10)], logits, np.where(flipped, 1 - truth, truth), "val")
     )
     first = found.head(100)

@@ -96,7 +96,7 @@ def test_the_command_line_names_what_it_ranks(trained, tmp_path, capsys, monkeyp
         WorkbenchError, match="no out-of-fold predictions: mlworkbench errors RUN --split train --folds"
     ):
         trained.predictions(OUT_OF_FOLD)
-    assert main(errors) == 0 and "in sample: " in capsys.readouterr().err
+    assert main(errors) == 0 and "judged in sample: " in capsys.readouterr().err
     within = pd.read_csv(out)
     assert main([*errors, "--folds", "2"]) == 0
     told = capsys.readouterr().err
@@ -108,7 +108,12 @@ def test_the_command_line_names_what_it_ranks(trained, tmp_path, capsys, monkeyp
     assert pd.read_csv(out).equals(unseen)
     assert main([*errors, "--in-sample"]) == 0 and "in sample" in capsys.readouterr().err
     assert pd.read_csv(out).equals(within)
-    for wrong in (["--split", "val", "--folds", "2"], ["--in-sample"], ["--split", "train", "--folds", "1"]):
+    for wrong in (
+        ["--split", "val", "--folds", "2"],
+        ["--in-sample"],
+        ["--split", "train", "--folds", "1"],
+        ["--split", "train", "--folds", "0"],
+    ):
         assert main(["errors", str(trained.folder), *wrong]) == 2
     with pytest.raises(SystemExit):
         main([*errors, "--folds", "2", "--in-sample"])

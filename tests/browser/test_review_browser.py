@@ -9,16 +9,16 @@ import psutil
 import pytest
 from conftest import HOSTILE_NAMES as NAMES
 
-from mlworkbench.analysis.suspects import rank_suspects
+from mlworkbench.analysis.suspects import rank_labels
 from mlworkbench.data.corrections import read_corrections
 
 pytestmark = pytest.mark.skipif(lab.chromium() is None, reason="needs Chromium (apt-get install chromium)")
 SOURCE = """
 from mlworkbench import Run
-from mlworkbench.analysis.suspects import rank_suspects
+from mlworkbench.analysis.suspects import Suspects, rank_labels
 from mlworkbench.views.review import LabelReview
 judge = Run({!r}).predictions("val")
-LabelReview(Run({!r}), rank_suspects(judge), judge)
+LabelReview(Run({!r}), Suspects(rank_labels(judge), judge, "held out"))
 """
 
 
@@ -80,7 +80,7 @@ def on_file(run):
 
 
 def ranked(run):
-    return [tuple(row) for row in rank_suspects(run.predictions("val"))[["image_path", "class"]].to_numpy()]
+    return [tuple(row) for row in rank_labels(run.predictions("val"))[["image_path", "class"]].to_numpy()]
 
 
 def test_marked_undone_closed_and_opened_again_nothing_is_lost_or_twice(review, book, handmade_run):

@@ -7,7 +7,7 @@ import torch
 from conftest import HOSTILE_NAMES as NAMES
 
 from mlworkbench import Run, WorkbenchError
-from mlworkbench.analysis.suspects import rank_suspects
+from mlworkbench.analysis.suspects import Suspects, rank_labels
 from mlworkbench.data.corrections import Correction, correct, read_corrections, record
 from mlworkbench.data.labels import LabelTable
 from mlworkbench.network.activation_maps import maps
@@ -23,7 +23,7 @@ def run(handmade_run, tmp_path):
 
 def opened(run):
     judge = run.predictions("val")
-    return LabelReview(run, rank_suspects(judge), judge)
+    return LabelReview(run, Suspects(rank_labels(judge), judge, "held out"))
 
 
 def do(review, what, **more):
@@ -42,7 +42,7 @@ def at(review):
 
 def test_an_answer_is_on_file_at_once_and_the_next_suspect_shown(run):
     review, judge = opened(run), run.predictions("val")
-    first, second, third = (tuple(row) for row in rank_suspects(judge)[["image_path", "class"]].to_numpy()[:3])
+    first, second, third = (tuple(row) for row in rank_labels(judge)[["image_path", "class"]].to_numpy()[:3])
     assert at(review) == first and not (run.folder / "corrections.csv").exists()
     for label, mark, following in ((first, "wrong", second), (second, "right", third), (third, "unsure", None)):
         old = int(judge.labels[list(judge.paths).index(label[0]), NAMES.index(label[1])])
@@ -60,7 +60,7 @@ def test_an_answer_is_on_file_at_once_and_the_next_suspect_shown(run):
 
 def test_whatever_is_done_file_and_review_are_what_a_list_of_answers_says(run):
     rng, review, answers, undone = random.Random(0), opened(run), {}, []
-    labels = [tuple(row) for row in rank_suspects(run.predictions("val"))[["image_path", "class"]].to_numpy()]
+    labels = [tuple(row) for row in rank_labels(run.predictions("val"))[["image_path", "class"]].to_numpy()]
     for _ in range(300):
         what = rng.choice(["wrong", "right", "unsure", "wrong", "undo", "undo", "go", "choose", "reopen", "stale"])
         if what in ("wrong", "right", "unsure") and review.view["of"]:
@@ -94,7 +94,7 @@ def test_whatever_is_done_file_and_review_are_what_a_list_of_answers_says(run):
 
 
 def test_views_hold_what_they_say_and_outlive_no_answer(run):
-    review, ranked = opened(run), rank_suspects(run.predictions("val"))
+    review, ranked = opened(run), rank_labels(run.predictions("val"))
     do(review, "wrong")
     do(review, "choose", **{"class": 2, "show": 0})
     names = [tile["name"] for tile in review.page["tiles"]]
@@ -114,7 +114,7 @@ def test_views_hold_what_they_say_and_outlive_no_answer(run):
 
 def test_right_upholds_a_correction_that_the_run_was_trained_with(run):
     judge = run.predictions("val")
-    ranked = rank_suspects(judge)
+    ranked = rank_labels(judge)
     (path, name), shown = ranked[["image_path", "class"]].to_numpy()[0], int(ranked.label[0])
     run.write_state(corrections=[(path, name, 1 - shown, shown)])  # as trained: the file says otherwise
     review, label = opened(run), (path, name)
@@ -132,7 +132,7 @@ def test_right_upholds_a_correction_that_the_run_was_trained_with(run):
 
 
 def test_an_answer_about_a_label_that_has_changed_since_counts_for_nothing(run):
-    ranked = rank_suspects(run.predictions("val"))
+    ranked = rank_labels(run.predictions("val"))
     path, name, shown = ranked.image_path[0], ranked["class"][0], int(ranked.label[0])
     record(run.folder / "corrections.csv", Correction(path, name, 1 - shown, shown, "wrong"))
     record(run.folder / "corrections.csv", Correction("elsewhere.jpg", name, 1, 0, "wrong"))
@@ -185,7 +185,9 @@ def test_it_tells_how_many_of_the_last_answers_were_wrong(run):
 
 def test_the_map_is_that_of_the_network_and_lights_the_picture(tiny_run):
     judge = tiny_run.predictions("val")
-    review = LabelReview(tiny_run, rank_suspects(judge), judge, file=tiny_run.folder.parent / "untouched.csv")
+    review = LabelReview(
+        tiny_run, Suspects(rank_labels(judge), judge, "held out"), file=tiny_run.folder.parent / "untouched.csv"
+    )
     path, name = at(review)
     found, c = tiny_run.look(path, name), judge.class_names.index(name)
     assert found.shape == (4, 4)  # 32 pixels: one cell of the network's, four times as fine
