@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
             "--max-quarantine", type=float, default=0.2, metavar="F", help="share of bad images allowed (0.2)"
         )
 
+    def moved(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--root", metavar="DIR", help="where the run's images are, if no longer where they were")
+
     sub = command("demo-data", _demo_data, "make the built-in data set: digits on photographs, ten labels")
     sub.add_argument("dir", metavar="DIR")
     sub.add_argument("--images", type=int, default=3000, metavar="N", help="how many (3000)")
@@ -133,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
     sub.add_argument("run", metavar="RUN")
+    moved(sub)
     sub.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
     sub.add_argument("--corrections", metavar="FILE", help="score against the labels as these corrections have them")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
@@ -140,10 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("predict", _predict, "predict images")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("source", metavar="SOURCE", help="image, folder, glob or labels file")
+    sub.add_argument("--root", metavar="DIR", help="where the paths of a labels file start (default: its folder)")
     sub.add_argument("--out", required=True, type=Path, metavar="FILE.csv|FILE.parquet")
 
     sub = command("errors", _errors, "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
+    moved(sub)
     sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
     seen = sub.add_mutually_exclusive_group()
     seen.add_argument(
@@ -289,7 +295,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     _refuse_source(args.json, args.corrections)
     corrections = None if args.corrections is None else read_corrections(args.corrections)
-    scores = Run(args.run).evaluate(args.split, corrections)
+    scores = Run(args.run, args.root).evaluate(args.split, corrections)
     if args.json is not None:
         write_json(args.json, scores)
 
@@ -315,7 +321,7 @@ def _predict(args: argparse.Namespace) -> None:
     if args.out.suffix not in (".csv", ".parquet"):
         raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
     _refuse_source(args.out, args.source)
-    frame, bad = predict(Run(args.run), args.source)
+    frame, bad = predict(Run(args.run), args.source, args.root)
     for path, reason in bad:
         _print_set_aside("", path, reason, sys.stderr)
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
@@ -327,7 +333,7 @@ def _errors(args: argparse.Namespace) -> None:
     from .files import write_whole
     from .runs.run import Run
 
-    found = find_suspects(Run(args.run), args.split, args.folds, args.in_sample, _tell)
+    found = find_suspects(Run(args.run, args.root), args.split, args.folds, args.in_sample, _tell)
     _tell(str(found))
     ranked = found.ranking
     if args.out is None:

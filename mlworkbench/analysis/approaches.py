@@ -76,7 +76,8 @@ def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
 
     Returns
     -------
-    Columns `mAP, low, high` (95 % interval), `macro F1, whole set right, seconds to train, images/s, lines of code`
+    Columns `mAP, low, high` (95 % interval), `macro F1, whole set right, seconds to train, images/s, lines of code`;
+    the split is in `attrs`
     """
     rows = {}
     for name, run in runs.items():
@@ -97,7 +98,9 @@ def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
             "images/s": speed,
             "lines of code": len(CODE[name].splitlines()),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("approach")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("approach")
+    table.attrs["split"] = split
+    return table
 
 
 def _tuned(run: Run) -> Thresholds:

@@ -40,7 +40,7 @@ class Suspects:
     Attributes
     ----------
     ranking : see `rank_labels`
-    predictions : what the labels were judged by; no calibration of the run belongs to them
+    predictions : what the labels were judged by
     basis : "held out", "out of fold" or "in sample", see `BASES`
     """
 
@@ -84,12 +84,12 @@ def find_suspects(
     if split == "train" and not in_sample and (folds is not None or done or began_trained(run)):
         if folds is not None or not done:
             out_of_fold(run, 5 if folds is None else folds, say)
-        judged, basis = run.predictions(OUT_OF_FOLD, raw=True), "out of fold"
+        judged, basis = run.predictions(OUT_OF_FOLD), "out of fold"
     else:
         kept = f"{split}_judged"
         if not (run.folder / predictions_file(kept)).exists():
             _judge(run, ("train",) if split == "train" else ("val", "test"))
-        judged, basis = replace(run.predictions(kept, raw=True), split=split), "held out"
+        judged, basis = replace(run.predictions(kept), split=split), "held out"
         basis = "in sample" if split == "train" else basis
     return Suspects(rank_labels(judged, in_sample=basis == "in sample"), judged, basis)
 
@@ -99,7 +99,8 @@ def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFra
 
     The score is a label's self-confidence, the probability that the predictions give the label as it is (Northcutt,
     Jiang and Chuang, "Confident Learning", JAIR 2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is
-    suspect. It means something only where the model has not seen the label.
+    suspect. It means something only where the model has not seen the label. Score and order rest on the logits as they
+    are: a calibration, which is another model's where judges stand in for the run, changes the `probability` alone.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFra
     if predictions.split == "train" and not in_sample:
         raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
     y, p = predictions.labels, predictions.probabilities
-    scores = np.where(y == 1, p, 1 - p)
+    raw = replace(predictions, calibration=None).probabilities
+    scores = np.where(y == 1, raw, 1 - raw)
     rows, classes = np.nonzero(y >= 0)
     sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
     order = np.lexsort((sure[rows, classes], scores[rows, classes]))

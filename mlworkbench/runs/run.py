@@ -1,6 +1,6 @@
 """What a user calls on a run: Run, predict, evaluate. It joins the parts and holds no mathematics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,20 +10,25 @@ import numpy as np
 import pandas as pd
 
 from ..data.corrections import Correction, correct
+from ..data.images import ImageFault
 from ..data.labels import SPLITS, LabelTable, read_labels
 from ..data.prepare import Prepared, image_traits
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
 from ..network.activation_maps import maps
-from ..network.batches import ImageDataset, in_order, make_loader
+from ..network.batches import Batch, ImageDataset, in_order, make_loader
 from ..network.device import choose_device
 from ..network.infer import infer
 from ..network.model import YOLOClassifier, build_model, load_weights
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds, evaluate
-from ..text import mark_path, unmark_path
+from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
 from .folder import best_place
+
+# What the values of run.json are.
+KINDS = {"class_names": list, "settings": dict, "architecture": dict, "precision": dict}
+KINDS |= dict.fromkeys(("status", "image_root", "labels_file", "labels_sha256", "images_hash"), str)
 
 
 class Run:
@@ -34,16 +39,17 @@ class Run:
     (450, 10)
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, root: str | Path | None = None):
+        self.folder, self._root = Path(folder), None if root is None else Path(root)
 
     @cached_property
     def state(self) -> dict[str, Any]:
         """The content of `run.json`."""
-        state = read_json(self.folder / folder_of.STATE)
+        file = self.folder / folder_of.STATE
+        state = read_json(file)
         if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
-            raise WorkbenchError(f"{self.folder / folder_of.STATE} is of no version that this package reads")
-        return state
+            raise WorkbenchError(f"{file} is of no version that this package reads")
+        return _checked(file, state)
 
     @property
     def class_names(self) -> list[str]:
@@ -56,7 +62,7 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row an epoch: `epoch, lr, train_loss, val_loss, val_map`, `ap_CLASS` for every class, `seconds`."""
-        return pd.read_csv(self.folder / folder_of.HISTORY)
+        return self._read_csv(folder_of.HISTORY, ("epoch", "val_loss", "val_map"))
 
     @property
     def best_epoch(self) -> pd.Series:
@@ -66,8 +72,12 @@ class Run:
 
     @property
     def root(self) -> Path:
-        """Where the run's image paths start."""
-        return Path(self.state["image_root"])
+        """Where the run's image paths start: where they did when it was trained, or the `root` given."""
+        root = Path(self.state["image_root"]) if self._root is None else self._root
+        if not root.is_dir():
+            how = "give their folder: --root DIR, in Python Run(folder, root=DIR)"
+            raise ImageFault(f"{self.folder}: its images were in {root}, which is not here; {how}")
+        return root
 
     @cached_property
     def model(self) -> YOLOClassifier:
@@ -96,7 +106,13 @@ class Run:
             with folder_of.writing(self.folder):  # not while its weights are still changing
                 found = self.predict(table.paths, table.root, raw=True)
                 self.write_predictions(replace(found, y=table.y), split)
-        found = Predictions.from_frame(pd.read_parquet(file), split)
+        try:
+            found = Predictions.from_frame(pd.read_parquet(file), split)
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WorkbenchError(f"{file} is damaged: {reason}; remove it, and it is computed again") from None
+        if found.class_names != self.class_names:
+            raise WorkbenchError(f"{file} is of other classes than the run; remove it, and it is computed again")
         return found if raw else self.thresholds().calibrated(found)
 
     def predict(self, paths: Iterable[str], root: Path, raw: bool = False) -> Predictions:
@@ -104,9 +120,12 @@ class Run:
         settings = self.state["settings"]
         dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
         loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
-        logits = infer(self.model, loader, choose_device())
-        found = Predictions(dataset.paths, self.class_names, logits)
+        found = Predictions(dataset.paths, self.class_names, self.logits(loader))
         return found if raw else self.thresholds().calibrated(found)
+
+    def logits(self, batches: Iterable[Batch]) -> np.ndarray:
+        """Raw logits of the best weights, float32 [N, C], for batches of images (see `network.batches`)."""
+        return infer(self.model, batches, choose_device())
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
         """Where in one of its images the network sees a class: the activation map float32 [h, w], see `cam.maps`.
@@ -124,7 +143,8 @@ class Run:
         if not file.exists():
             return Thresholds.default(self.class_names)
         data = read_json(file)
-        return Thresholds.from_dict(data, frozenset(self._paths_of(data.get("split"))))
+        split = data.get("split") if isinstance(data, dict) else None
+        return Thresholds.from_dict(data, frozenset(self._paths_of(split) if split else ()))
 
     def save_thresholds(self, thresholds: Thresholds) -> Path:
         """Write `thresholds.json`; every later decision of this run uses it."""
@@ -151,17 +171,24 @@ class Run:
     def corrections(self) -> list[Correction]:
         """Those that changed a label when the run was begun; `run.json` keeps them, whatever their file says by now."""
         rows = self.state.get("corrections", [])
-        return [Correction(path, name, old, new, "wrong") for path, name, old, new in rows]
+        try:
+            return [Correction(path, name, old, new, "wrong") for path, name, old, new in rows]
+        except (TypeError, ValueError):
+            file = self.folder / folder_of.STATE
+            raise WorkbenchError(f"{file}: corrections are no rows of path, class, old, new; edited by hand?") from None
 
     def table(self, corrections: Iterable[Correction] | None = None) -> LabelTable:
         """The labels as they were trained on, or with other corrections; a labels file that has changed is an error."""
         state = self.state
-        table = read_labels(
-            state["labels_file"], state["image_root"], state["classes_file"], tag_delimiter=state["tag_delimiter"]
-        )
+        table = read_labels(self._labels_file(), self.root, state["classes_file"], tag_delimiter=state["tag_delimiter"])
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
         return correct(table, self.corrections if corrections is None else corrections)
+
+    def _labels_file(self) -> Path:
+        """The labels file: where it was, or by its name in the folder of the images; its digest tells whether it is."""
+        there = Path(self.state["labels_file"])
+        return next((file for file in (there, self.root / there.name) if file.is_file()), there)
 
     def split_table(self) -> LabelTable:
         """The images that the run took, with the labels and the splits that it gave them."""
@@ -174,8 +201,20 @@ class Run:
 
     def splits(self) -> dict[str, str]:
         """The split of each image, as `splits.csv` has them."""
-        splits = pd.read_csv(self.folder / folder_of.SPLITS, keep_default_na=False, dtype=str)
+        splits = self._read_csv(folder_of.SPLITS, ("image_path", "split"), keep_default_na=False, dtype=str)
         return dict(zip(map(unmark_path, splits.image_path), splits.split, strict=True))
+
+    def _read_csv(self, name: str, columns: Sequence[str], **options: Any) -> pd.DataFrame:
+        """A table of the run folder, which must have these columns."""
+        file = self.folder / name
+        try:
+            found = pd.read_csv(file, **options)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise WorkbenchError(f"{file}: {reason}; is it the folder of a finished run?") from None
+        if missing := [column for column in columns if column not in found]:
+            raise WorkbenchError(f"{file} has no column {missing[0]!r}; was it edited by hand?")
+        return found
 
     def _paths_of(self, split: str) -> list[str]:
         return [path for path, its in self.splits().items() if its == split]
@@ -188,8 +227,31 @@ class Run:
     def write_state(self, **changes: Any) -> None:
         """Change `run.json`; the caller holds the folder."""
         known = self.state if folder_of.holds_run(self.folder) else {}
-        self.state = {**known, **changes}
-        write_json(self.folder / folder_of.STATE, self.state)
+        file = self.folder / folder_of.STATE
+        self.state = _checked(file, {**known, **changes})
+        write_json(file, self.state)
+
+
+class _Told(dict):
+    """A mapping of `run.json` in which what is not there is told in one line."""
+
+    def __init__(self, file: Path, content: dict[str, Any], within: str = ""):
+        super().__init__(content)
+        self._file, self._within = file, within
+
+    def __missing__(self, name: str) -> Any:
+        raise WorkbenchError(f"{self._file} has no '{self._within}{name}'; was it edited by hand?")
+
+
+def _checked(file: Path, content: dict[str, Any]) -> _Told:
+    """The content of a `run.json`, each value of its kind."""
+    for name in content.keys() & KINDS.keys():
+        if not isinstance(content[name], KINDS[name]):
+            raise WorkbenchError(f"{file}: {name} is {short(content[name])}; was it edited by hand?")
+    names = content.get("class_names", [])
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise WorkbenchError(f"{file}: class_names is no list of different names; was it edited by hand?")
+    return _Told(file, content | {"settings": _Told(file, content.get("settings", {}), "settings.")})
 
 
 def _rows(table: LabelTable, paths: Iterable[str]) -> LabelTable:

@@ -130,6 +130,8 @@ class Thresholds:
     def from_dict(cls, data: dict[str, Any], tuned_paths: frozenset[str] = frozenset()) -> "Thresholds":
         """Undo `to_dict`; the tuned images come from the run's `splits.csv`."""
         try:
+            if not isinstance(data, dict):
+                raise TypeError(f"{type(data).__name__} where a mapping should be")
             rows = list(data["classes"].values())
             values = np.array([float(row["threshold"]) for row in rows], np.float32)
             calibration = np.array([[float(row[key]) for row in rows] for key in ("scale", "shift")])

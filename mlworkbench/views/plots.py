@@ -194,7 +194,7 @@ def comparison(table: pd.DataFrame) -> Figure:
     places = np.arange(len(table))
     ends = np.abs(table[["low", "high"]].to_numpy().T - table["mAP"].to_numpy())
     left.errorbar(table["mAP"], places, xerr=ends, fmt="o", color=BLUE, capsize=4)
-    left.set(yticks=places, yticklabels=table.index, xlabel="mAP on the test split, 95 % interval")
+    left.set(yticks=places, yticklabels=table.index, xlabel=f"mAP on the split {table.attrs['split']!r}, 95 % interval")
     left.invert_yaxis()
     bars = right.barh(places, table["seconds to train"], color=GREY, height=0.55)
     right.bar_label(bars, fmt=" {:,.0f} s")

@@ -54,7 +54,7 @@ class LabelReview(anywidget.AnyWidget):
 
     def __init__(self, run: Run, suspects: Suspects, file: Path | None = None):
         self._run, self._file = run, file or run.folder / "corrections.csv"
-        ranking, predictions = suspects.ranking, run.thresholds().calibrated(suspects.predictions)
+        ranking, predictions = suspects.ranking, suspects.predictions
         self.names, self._y, self._p = predictions.class_names, predictions.labels, predictions.probabilities
         self._paths = predictions.paths
         self._limits, self._present = run.thresholds().aligned(self.names), run.thresholds().decide(predictions)

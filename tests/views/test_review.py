@@ -144,6 +144,8 @@ def test_an_answer_about_a_label_that_has_changed_since_counts_for_nothing(run):
 
 def test_an_image_that_is_gone_is_said_and_takes_no_answer(run, handmade_run, tmp_path):
     run.write_state(image_root=str(tmp_path / "nowhere"))
+    assert "its images were in" in opened(run).view["fault"] and "--root DIR" in opened(run).view["fault"]
+    (tmp_path / "nowhere").mkdir()
     review = opened(run)
     assert "cannot be shown: missing" in review.view["fault"] and review.page["tiles"][0]["picture"] == ""
     do(review, "wrong")
