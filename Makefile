@@ -37,7 +37,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/mlworkbench lab
 
 bench: setup
 	$(BIN)/python benchmarks/data.py

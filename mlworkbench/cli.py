@@ -161,6 +161,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
 
+    sub = command("lab", _lab, "copy the notebooks into a folder and open JupyterLab there")
+    sub.add_argument("dir", nargs="?", default=Path(), type=Path, metavar="DIR", help="(this folder)")
+    sub.add_argument("options", nargs="*", metavar="-- OPTION", help="JupyterLab's own, such as --no-browser")
+
     sub = command("notebooks", _notebooks, "run the ordered notebooks")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR")
     sub.add_argument("--only", default="", metavar="01,02", help="numbers of notebooks (all)")
@@ -355,6 +359,16 @@ def _csv(frame: Any) -> bytes:
     if "class" in frame:
         safe = safe.assign(**{"class": frame["class"].map(mark_text)})
     return safe.to_csv(index=False).encode()
+
+
+def _lab(args: argparse.Namespace) -> int:
+    from .notebooks import CHECKOUT, copy_notebooks, open_lab
+
+    folder = args.dir.resolve()
+    if folder != CHECKOUT:
+        new = copy_notebooks(folder)
+        print(f"{len(new)} notebooks copied to {folder / 'notebooks'}; those already there are kept")
+    return open_lab(folder, args.options)
 
 
 def _notebooks(args: argparse.Namespace) -> None:

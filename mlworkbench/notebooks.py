@@ -1,9 +1,10 @@
-"""The ordered notebooks, run by papermill with one set of parameters."""
+"""Notebooks: where they lie, where their paths start, and a run of all of them with one set of parameters."""
 
 import ast
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,9 +17,56 @@ from .data.corrections import correct, read_corrections
 from .data.demo import make_demo
 from .data.labels import LabelTable, read_labels
 from .exceptions import RunFailed, WorkbenchError
+from .files import write_whole
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() and not (PACKAGE / "_notebooks").exists() else None
+FOLDER = PACKAGE / "_notebooks" if CHECKOUT is None else CHECKOUT / "notebooks"  # a wheel carries a copy
+ROOT = "MLWORKBENCH_ROOT"  # the environment variable by which `lab` tells its kernels where paths start
+DEMO_LABELS = Path("data/digit_scenes/labels.csv")
 PATHS = ("labels_file", "image_root", "classes_file", "splits_file", "corrections", "run_dir", "source", "out_dir")
+
+
+def project_root() -> Path:
+    """The folder at which a notebook's relative paths start.
+
+    The one that `mlworkbench lab` was told; a checkout of the project, while at work inside it; else the working
+    folder, or the one above where that is called `notebooks`.
+    """
+    if ROOT in os.environ:
+        return Path(os.environ[ROOT])
+    here = Path.cwd()
+    if CHECKOUT is not None and here.is_relative_to(CHECKOUT):
+        return CHECKOUT
+    return here.parent if here.name == "notebooks" else here
+
+
+def from_project(path: str | Path) -> Path:
+    """A path as notebooks take it: a relative one starts at `project_root`."""
+    return project_root() / path
+
+
+def model_from_project(model: str) -> str:
+    """A model as notebooks take it: a checkpoint's path starts at `project_root`, a name stays a name."""
+    return str(from_project(model)) if from_project(model).is_file() else model
+
+
+def copy_notebooks(folder: Path) -> list[Path]:
+    """Copy the notebooks into `notebooks/` of a folder; what is there already is kept. Returns the new files."""
+    target, new = folder / "notebooks", []
+    target.mkdir(parents=True, exist_ok=True)
+    for source in ordered():
+        file = target / source.name
+        if not file.exists():
+            write_whole(file, source.read_bytes())
+            new.append(file)
+    return new
+
+
+def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
+    """Open JupyterLab on a folder whose notebooks' paths start there; returns its exit status when it ends."""
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *options]
+    return subprocess.run(command, env=os.environ | {ROOT: str(folder)}, check=False).returncode
 
 
 def ordered(only: Sequence[str] = ()) -> list[Path]:
@@ -69,7 +117,7 @@ def run_notebooks(
                     str(target),
                     values[path],
                     kernel_name=kernel,
-                    cwd=str(FOLDER),
+                    cwd=str(FOLDER if CHECKOUT else Path.cwd()),
                     progress_bar=False,
                     stdout_file=sys.stdout,
                 )
@@ -127,20 +175,6 @@ def _write_html(notebook: Path) -> None:
 
     html, _ = HTMLExporter().from_filename(str(notebook))
     notebook.with_suffix(".html").write_text(html, encoding="utf-8")
-
-
-PROJECT = Path(__file__).resolve().parent.parent
-DEMO_LABELS = Path("data/digit_scenes/labels.csv")
-
-
-def model_from_project(model: str) -> str:
-    """A model as notebooks take it: a checkpoint's path starts at the project's root, a name stays a name."""
-    return str(from_project(model)) if from_project(model).is_file() else model
-
-
-def from_project(path: str | Path) -> Path:
-    """A path as notebooks take it: a relative one starts at the project's root."""
-    return PROJECT / path
 
 
 def open_labels(

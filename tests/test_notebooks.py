@@ -10,8 +10,9 @@ import pytest
 from conftest import PROJECT
 
 from mlworkbench import Run, WorkbenchError
+from mlworkbench.cli import main
 from mlworkbench.exceptions import RunFailed
-from mlworkbench.notebooks import FOLDER, ordered, run_notebooks
+from mlworkbench.notebooks import FOLDER, copy_notebooks, from_project, ordered, project_root, run_notebooks
 
 DATA = ["labels_file", "image_root", "classes_file", "splits_file", "run_dir"]
 PARAMETERS = {
@@ -168,3 +169,39 @@ run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **setti
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_notebooks_are_copied_into_a_folder_and_those_there_are_kept(tmp_path):
+    mine = tmp_path / "notebooks" / "02_train.ipynb"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    new = copy_notebooks(tmp_path)
+    assert {file.name for file in new} == {file.name for file in ordered()} - {"02_train.ipynb"}
+    assert mine.read_text() == "mine" and copy_notebooks(tmp_path) == []
+    assert (tmp_path / "notebooks/01_inspect_data.ipynb").read_bytes() == (
+        FOLDER / "01_inspect_data.ipynb"
+    ).read_bytes()
+
+
+def test_relative_paths_start_at_the_root(tmp_path, monkeypatch):
+    for inside in (PROJECT, FOLDER, PROJECT / "tests"):
+        monkeypatch.chdir(inside)
+        assert project_root() == PROJECT
+    (tmp_path / "notebooks").mkdir()
+    for outside in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(outside)
+        assert from_project("runs/demo") == tmp_path / "runs/demo"
+    monkeypatch.setenv("MLWORKBENCH_ROOT", str(tmp_path / "elsewhere"))
+    assert project_root() == tmp_path / "elsewhere" and from_project(tmp_path / "a.pt") == tmp_path / "a.pt"
+
+
+def test_lab_opens_on_the_folder_and_its_kernels_know_it(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "mlworkbench.notebooks.subprocess.run",
+        lambda command, env, check: asked.append((command, env)) or subprocess.CompletedProcess(command, 7),
+    )
+    assert main(["lab", str(tmp_path / "teaching ж"), "--", "--no-browser"]) == 7
+    (command, environment), folder = asked[0], tmp_path / "teaching ж"
+    assert command[1:] == ["-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--no-browser"]
+    assert environment["MLWORKBENCH_ROOT"] == str(folder) and "5 notebooks copied" in capsys.readouterr().out
