@@ -139,7 +139,7 @@ def test_jupyters_own_interrupt_ends_the_training_and_the_next_cell_goes_on(demo
     train = f"""
 import mlworkbench as mw
 from mlworkbench.views import galleries as widgets
-table, plot = mw.read_labels({str(demo_labels)!r}), LivePlot()
+table, plot = mw.read_labels({str(demo_labels)!r}), views.LivePlot()
 settings = dict(epochs=500, image_size=32, batch_size=8, precision="fp32", device="cpu")
 run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **settings)
 """
@@ -154,7 +154,7 @@ run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **setti
 
     try:
         reply = client.execute_interactive(train, output_hook=keep, timeout=120)
-        assert reply["content"]["status"] == "ok"
+        assert reply["content"]["status"] == "ok", reply["content"]
         pictures = [m for m in outputs if m["msg_type"] == "display_data" and "image/png" in m["content"]["data"]]
         bars = [m["content"]["data"]["text/plain"] for m in outputs if m["msg_type"] == "update_display_data"]
         assert len(pictures) == 1 and any("training" in bar and "images/s" in bar for bar in bars)
