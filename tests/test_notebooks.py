@@ -138,7 +138,7 @@ def test_jupyters_own_interrupt_ends_the_training_and_the_next_cell_goes_on(demo
 
     train = f"""
 import mlworkbench as mw
-from mlworkbench.views import galleries as widgets
+from mlworkbench import views
 table, plot = mw.read_labels({str(demo_labels)!r}), views.LivePlot()
 settings = dict(epochs=500, image_size=32, batch_size=8, precision="fp32", device="cpu")
 run = mw.fit(table, {str(tmp_path / "run")!r}, on_epoch_end=plot.update, **settings)
