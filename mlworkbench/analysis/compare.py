@@ -129,7 +129,7 @@ def _mcnemar(better: int, worse: int) -> float:
 
 
 def compare_runs(a: Run, b: Run, split: str = "test") -> Paired:
-    """What run `b` does better and worse than `a` on the same images of a split, see `paired.compare`.
+    """What run `b` does better and worse than `a` on the same images of a split, see `compare`.
 
     >>> compare_runs(Run("runs/first"), Run("runs/mended")).classes      # doctest: +SKIP
     """

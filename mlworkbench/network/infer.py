@@ -76,7 +76,7 @@ def cached_features(
 def pooled_features(
     model: YOLOClassifier, batches: Iterable[Batch], device: torch.device, steady: bool = False
 ) -> np.ndarray:
-    """What the last layer is given, float32 [N, 1280], for batches as `datasets.make_loader` yields them."""
+    """What the last layer is given, float32 [N, 1280], for batches as `batches.make_loader` yields them."""
     headless = copy.deepcopy(model)
     headless.exclusive, headless.net.model[-1].linear = False, torch.nn.Identity()  # type: ignore[index, union-attr]
     return infer(headless, batches, device, steady=steady)

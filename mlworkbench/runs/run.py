@@ -89,7 +89,7 @@ class Run:
     def predictions(self, split: str, raw: bool = False) -> Predictions:
         """What the best weights say of a split, computed once and kept in the run folder.
 
-        Also of "train_out_of_fold", which the route "probe" and `folds.out_of_fold` leave: the training images as
+        Also of "train_out_of_fold", which the route "probe" and `suspects.out_of_fold` leave: the training images as
         models see them that were not trained on their labels.
 
         Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
@@ -128,7 +128,7 @@ class Run:
         return infer(self.model, batches, choose_device())
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
-        """Where in one of its images the network sees a class: the activation map float32 [h, w], see `cam.maps`.
+        """Where in one of its images the network sees a class: the activation map float32 [h, w], see `activation_maps.maps`.
 
         Four times as fine as the network's own cells, where the image size is a multiple of these.
         """

@@ -252,7 +252,7 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 
 class LoopRoute(Route):
-    """See `job.Route`."""
+    """See `route.Route`."""
 
     def __init__(self, job: Job):
         super().__init__(job)

@@ -23,7 +23,7 @@ log = logging.getLogger("mlworkbench")
 
 
 class ProbeRoute(Route):
-    """See `job.Route`. Epochs, rates, augmentation and precision have no part in it.
+    """See `route.Route`. Epochs, rates, augmentation and precision have no part in it.
 
     The fitted head takes the place of the network's last layer. Its out-of-fold logits of the training split, each by a
     head that has not seen the image's label, are kept beside the predictions.

@@ -62,7 +62,7 @@ TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_
 
 
 class UltralyticsRoute(Route):
-    """See `job.Route`. Goes on from the last whole epoch, as their trainer does, with other random numbers."""
+    """See `route.Route`. Goes on from the last whole epoch, as their trainer does, with other random numbers."""
 
     def __init__(self, job: Job):
         super().__init__(job)

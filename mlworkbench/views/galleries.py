@@ -47,7 +47,7 @@ def error_gallery(
 
 
 def suspect_gallery(suspects: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
-    """The first suspects (see `errors.suspects`)."""
+    """The first suspects (see `suspects.find_suspects`)."""
     return _gallery(suspects.head(top_k), root, "p {probability:.2g}, rank {rank}")
 
 

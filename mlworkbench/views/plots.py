@@ -211,7 +211,7 @@ def telling_images(
 
     Parameters
     ----------
-    rows : as `compare.telling_images` gives them
+    rows : as `approaches.telling_images` gives them
     images : uint8 [H, W, 3], one for each image path
     """
     parts = list(rows.groupby("image_path", sort=False))
