@@ -63,7 +63,7 @@ class MappedImages:
         return np.stack([rows.get_indexer(self.near[side]) for side in ("a", "b")], axis=1)
 
     def kinds(self, what: str | int) -> np.ndarray:
-        """What each image is, [N] of the keys of `views.style.MAP_MARKS`, by "split", by "errors", or in the class `what`."""
+        """What each image is, [N] of the keys of `style.MAP_MARKS`, by "split", by "errors", or in the class `what`."""
         if what == "split":
             return self.split
         y = self.predictions.labels

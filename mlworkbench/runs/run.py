@@ -128,7 +128,7 @@ class Run:
         return infer(self.model, batches, choose_device())
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
-        """Where in one of its images the network sees a class: the activation map float32 [h, w], see `activation_maps.maps`.
+        """Where in one of its images the network sees a class: a map float32 [h, w], see `activation_maps.maps`.
 
         Four times as fine as the network's own cells, where the image size is a multiple of these.
         """
