@@ -60,7 +60,8 @@ def safely() -> Iterator[None]:
         from ultralytics.nn.modules import Conv
         from ultralytics.utils import checks
 
-        before, activation = (tasks.SAFE_LOAD, checks.AUTOINSTALL), Conv.default_act
+        # Their parser takes the activation from Conv, and may leave a mapping's own there for every later network.
+        before, activation, Conv.default_act = (tasks.SAFE_LOAD, checks.AUTOINSTALL), Conv.default_act, nn.SiLU()
         modules = parameters = 0
 
         def count_module(*_: object) -> None:
@@ -84,7 +85,7 @@ def safely() -> Iterator[None]:
             yield
         finally:
             tasks.SAFE_LOAD, checks.AUTOINSTALL = before
-            Conv.default_act = activation  # a parser that fails leaves it changed
+            Conv.default_act = activation
             for hook in hooks:
                 hook.remove()
 

@@ -121,6 +121,22 @@ def test_an_activation_is_a_layer_and_never_code(tmp_path):
     assert any(isinstance(module, torch.nn.ReLU) for module in relu.modules())
 
 
+def test_an_activation_is_that_of_its_own_network_alone(monkeypatch):
+    from ultralytics.nn.modules import Conv
+
+    def activations(model):
+        return {type(module) for module in model.modules()} & {torch.nn.SiLU, torch.nn.ReLU}
+
+    usual = Conv.default_act
+    relu = {**build_model("yolov8n-cls.yaml", NAMES).architecture, "activation": "nn.ReLU()"}
+    assert activations(build_model(relu, NAMES)) == {torch.nn.ReLU}
+    with pytest.raises(WorkbenchError, match="does not build"):
+        build_model({**relu, "backbone": [[-1, 1, "Conv", ["x"]]]}, NAMES)
+    assert Conv.default_act is usual
+    monkeypatch.setattr(Conv, "default_act", torch.nn.ReLU())  # as a YOLO of the user's may leave it
+    assert activations(build_model("yolov8n-cls.yaml", NAMES)) == {torch.nn.SiLU}
+
+
 def test_a_layer_is_a_module_even_where_ultralytics_was_imported_before_us(tmp_path):
     code = (
         "import os; os.environ.pop('ULTRALYTICS_SAFE_LOAD', None); import ultralytics.nn.tasks, torch, sys\n"
@@ -165,9 +181,6 @@ def test_a_published_checkpoint_that_cannot_be_fetched(tmp_path, monkeypatch):
 
 def test_no_global_setting_of_torch_or_logging_changes():
     before = (torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable, torch.is_grad_enabled())
-    from ultralytics.nn.modules import Conv
-
-    activation = type(Conv.default_act)
-    build_model({**build_model("yolov8n-cls.yaml", NAMES).architecture, "activation": "nn.ReLU()"}, NAMES)
+    build_model("yolov8n-cls.yaml", NAMES)
     after = (torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable, torch.is_grad_enabled())
-    assert before == after and type(Conv.default_act) is activation
+    assert before == after
