@@ -163,6 +163,14 @@ def linked_images(table: LabelTable, links: dict[str, np.ndarray]) -> list[Findi
                 found.append(("leak", f"{what} in several splits: {where}; keep it in one, or scores flatter"))
             elif kind != "group" and not conflict:
                 found.append(("duplicate", f"{what} more than once: {where}; kept in one split"))
+    if len(rows := links["unsearched"][:, 0]):
+        names = f"{len(rows):,} images, the first {short(table.paths[rows[0]])} (line {table.lines[rows[0]]}),"
+        found.append(
+            (
+                "not searched",
+                f"{names} were not compared with all like them by hash; a column `group` keeps series whole",
+            )
+        )
     return found
 
 
