@@ -109,6 +109,24 @@ def test_near_duplicates_are_those_of_brute_force(rng, monkeypatch):
     assert list(found.split_a) == [split[int(a)] for a in found.a] and (found.split_a != found.split_b).all()
 
 
+def test_among_many_images_each_is_compared_with_few_and_that_is_said(rng, monkeypatch, caplog):
+    features = rng.normal(size=(3000, 40)).astype(np.float32)
+    features[2900:] = features[:100] + rng.normal(0, 0.2, (100, 40))
+    split = np.array(["train"] * 2800 + ["val"] * 200)
+    paths = np.arange(3000).astype(str)
+    exact = near_duplicates(features, split, paths)
+    assert not caplog.text
+    monkeypatch.setattr(datamap, "EXACT", 2999)
+    monkeypatch.setattr(datamap, "PROBES", 8)
+    found = near_duplicates(features, split, paths)
+    assert "3,000 images: each is compared with the up to 1,744 nearest" in caplog.text
+    assert found.merge(exact, on=["a", "b"]).eval("similarity_x - similarity_y").abs().max() < 1e-5
+    assert {(str(i), str(2900 + i)) for i in range(100)} <= set(zip(exact.a, exact.b, strict=True))
+    assert len(found.merge(exact, on=["a", "b"])) > 0.9 * len(exact) and len(found) <= 1.05 * len(exact)
+    crowd = near_duplicates(np.repeat(features[:2], 1500, axis=0), split, paths)  # all of them in two cells
+    assert len(crowd) and (crowd.similarity > 0.999).all()
+
+
 def test_a_planted_duplicate_is_found_and_nothing_else(images):
     assert images.near[["a", "split_a", "b", "split_b"]].values.tolist() == [
         ["<b>3 $y$.png", "train", "<b>50 $y$.png", "val"]
