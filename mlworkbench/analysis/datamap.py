@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.images import ImageFault, ImageInfo, check_images, images_hash
 from ..exceptions import WorkbenchError
 from ..network.batches import ImageDataset
 from ..network.device import choose_device
@@ -47,10 +48,24 @@ class MappedImages:
 
     @classmethod
     def of(cls, run: Run) -> "MappedImages":
-        """All images of a run; features come from the cache, or take an inference, and decisions from features."""
+        """All images of a run; features come from the cache, or take an inference, and decisions from features.
+
+        They are kept by the content of the images as they are now; that these are others than the run took is said.
+
+        Raises
+        ------
+        ImageFault : an image cannot be read any more
+        """
         table, settings = run.split_table(), Settings(**run.state["settings"])
+        found = check_images(table.paths, table.root)
+        for path, fault in zip(table.paths, found, strict=True):
+            if isinstance(fault, ImageFault):
+                raise ImageFault(f"image {path!r}: {fault}; has it changed since the run took it?")
+        content = images_hash(info.digest for info in found if isinstance(info, ImageInfo))
+        if content != run.state["images_hash"]:
+            log.warning("images have changed since %s was trained: the map shows them as they are now", run.folder)
         dataset = ImageDataset(table.paths, table.root, None, settings.image_size)
-        values = cached_features(run.model, dataset, run.state["images_hash"], settings, choose_device())
+        values = cached_features(run.model, dataset, content, settings, choose_device())
         assert values is not None and table.split is not None  # nobody asks it to stop
         said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)
         thresholds = run.thresholds()

@@ -1,6 +1,5 @@
 """From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from ..exceptions import WorkbenchError
 from ..progress import progress_bar
 from ..text import short
 from .duplicates import joined_groups, linked_rows, rows_together
-from .images import ImageFault, ImageInfo, check_images
+from .images import ImageFault, ImageInfo, check_images, images_hash
 from .labels import SPLITS, LabelTable
 from .splits import stratified_split
 
@@ -43,7 +42,7 @@ class Prepared:
     @property
     def images_hash(self) -> str:
         """Of the content of all images, in order."""
-        return hashlib.blake2b(" ".join(self.digests).encode(), digest_size=16).hexdigest()
+        return images_hash(self.digests)
 
     def rows(self, split: str) -> np.ndarray:
         """Which rows are in a split, int64 [n]."""

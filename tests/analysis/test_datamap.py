@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
@@ -177,6 +178,27 @@ def test_a_run_says_the_same_here_as_in_its_predictions(tiny_run, monkeypatch):
         np.testing.assert_array_equal(images.predictions.labels[rows], wanted.labels)
     monkeypatch.setattr("mlworkbench.network.infer.pooled_features", None)  # the second time they are in the cache
     np.testing.assert_array_equal(MappedImages.of(Run(tiny_run.folder)).features, images.features)
+
+
+def test_features_are_kept_by_the_images_that_they_are_of(tiny_run, tmp_path, caplog):
+    root = shutil.copytree(tiny_run.root, tmp_path / "scenes")
+    run = Run(tiny_run.folder)
+    run.state = run.state | {"labels_file": str(root / "labels.csv"), "image_root": str(root)}
+    before = MappedImages.of(run)
+    assert "changed" not in caplog.text
+    first, second = (root / path for path in before.predictions.paths[:2])
+    original = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    changed = MappedImages.of(run)
+    assert f"images have changed since {run.folder} was trained" in caplog.text
+    moved = np.abs(before.features[1] - before.features[0]).max()  # not much, after two epochs
+    np.testing.assert_allclose(changed.features[0], before.features[1], atol=moved / 20)
+    np.testing.assert_array_equal(changed.features[1:], before.features[1:])
+    first.write_bytes(original)
+    np.testing.assert_array_equal(MappedImages.of(run).features, before.features)
+    first.write_bytes(b"no image")
+    with pytest.raises(WorkbenchError, match=f"image '{before.predictions.paths[0]}': not an image.*changed since"):
+        MappedImages.of(run)
 
 
 def test_colours_and_marks_follow_the_choice(its):
