@@ -301,6 +301,25 @@ def test_tsne_says_how_long_it_takes_and_keeps_the_pca_until_it_is_done(its):
     np.testing.assert_array_equal(its.points.x, its.map._at["PCA"][its.map._order, 0])
 
 
+@pytest.mark.parametrize("error", [MemoryError("no <b>room</b>\nfor it"), WorkbenchError("no room"), RuntimeError()])
+@pytest.mark.parametrize("in_a_loop", [True, False])
+def test_a_tsne_that_fails_is_told_and_the_pca_stays(its, monkeypatch, error, in_a_loop):
+    async def pressed():
+        its.map.button.click()
+        await its.map._task
+        await asyncio.sleep(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlworkbench.views.map.project", lambda *_: (_ for _ in ()).throw(error))
+        asyncio.run(pressed()) if in_a_loop else its.map.button.click()
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    assert f"t-SNE failed, the PCA stays: {escape(said)}</p>" in its.map._status.value
+    assert its.map.method == "PCA" and not its.map.button.disabled and its.map.button.description.startswith("t-SNE")
+    np.testing.assert_array_equal(its.points.x, its.map._at["PCA"][its.map._order, 0])
+    its.map.button.click()  # what failed once may be tried again
+    assert its.map.method == "t-SNE" and "Arranged by t-SNE" in its.map._status.value
+
+
 @pytest.mark.parametrize("what", ["split", "errors", 1])
 def test_the_picture_holds_every_point_and_every_ring(images, what):
     figure = plots.data_map(project(images.features), images.kinds(what), images.pairs, "$x$ <b>")
