@@ -1,5 +1,6 @@
 """From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,11 +77,11 @@ class Prepared:
 
 
 class TooFewImages(WorkbenchError):
-    """More images set aside than allowed; `quarantine` holds them all."""
+    """More images set aside than allowed, or none left of a split; with `quarantine` and `warnings` up to there."""
 
-    def __init__(self, message: str, quarantine: pd.DataFrame):
+    def __init__(self, message: str, quarantine: pd.DataFrame, warnings: Iterable[tuple[str, str]]):
         super().__init__(message)
-        self.quarantine = quarantine
+        self.quarantine, self.warnings = quarantine, list(warnings)
 
 
 def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE, silent: bool = False) -> Prepared:
@@ -88,8 +89,8 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
 
     Raises
     ------
-    TooFewImages : more than `max_quarantine` set aside, or none left
-    WorkbenchError : nothing left of a split, or a seed below 0
+    TooFewImages : more than `max_quarantine` set aside, or nothing left of a split
+    WorkbenchError : a seed below 0
     """
     if seed < 0:
         raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
@@ -101,11 +102,12 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
     if bad.mean() > max_quarantine or not infos:
         first = quarantine.iloc[0]
+        too_many = f"more than {max_quarantine * 100:g}%" if bad.mean() > max_quarantine else "and none is left"
         message = (
             f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
-            f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
+            f"{first.image_path!r}: {first.reason}), {too_many}; is the image root right?"
         )
-        raise TooFewImages(message, quarantine)
+        raise TooFewImages(message, quarantine, table.notes)
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
     warnings = [*table.notes, *linked_images(table, links)]
@@ -114,7 +116,8 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     for name in SPLITS:
         rows = split == name
         if not rows.any():
-            raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
+            message = f"{table.source}: no image is left for the split {name!r}; expected at least one"
+            raise TooFewImages(message, quarantine, warnings)
     warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
