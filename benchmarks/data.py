@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mlworkbench.data.duplicates import near_duplicates
 from mlworkbench.data.images import check_images, load_image
 from mlworkbench.data.splits import FRACTIONS, stratified_split
 from mlworkbench.network.batches import squared
@@ -92,6 +93,27 @@ def checking(folder: Path, images: int) -> None:
     )
 
 
+def alike(images: int) -> None:
+    """Near duplicates in a series that drifts, a picture at a time, against a quarter of it: linear is four times."""
+
+    def seconds(images: int, shuffled: bool) -> float:
+        rng = np.random.default_rng(0)
+        first, last = rng.integers(40, 216, (2, 256))
+        at = np.linspace(0, 1, images)[:, None]
+        tiny = (first * (1 - at) + last * at + rng.normal(0, 1, (images, 256))).astype(np.uint8)
+        tinies = [row.tobytes() for row in (rng.permutation(tiny) if shuffled else tiny)]
+        start = time.perf_counter()
+        near_duplicates([bytes(8)] * images, tinies)
+        return time.perf_counter() - start
+
+    for shuffled in (False, True):
+        long, short = seconds(images, shuffled), seconds(images // 4, shuffled)
+        print(
+            f"near duplicates, {images:,} frames of one series{', shuffled' * shuffled}: {long:.2f} s, "
+            f"{long / short:.1f} times a quarter of them"
+        )
+
+
 def splitting(seeds: int) -> None:
     """How far the rarest classes' shares lie from the wanted ones, against a random split of the same sizes."""
 
@@ -110,6 +132,20 @@ def splitting(seeds: int) -> None:
     print(f"splitting, the three rarest of ten classes, {seeds} seeds: random deviates {ratio:.1f} times as much")
 
 
+def splitting_many(rows: int) -> None:
+    """Many rows of 80 classes, against a quarter of them: linear is four times."""
+
+    def seconds(rows: int) -> float:
+        rng = np.random.default_rng(0)
+        y = np.stack([rng.random(rows) < share for share in np.geomspace(0.0005, 0.4, 80)], axis=1).astype(np.int8)
+        start = time.perf_counter()
+        stratified_split(y, np.arange(rows))
+        return time.perf_counter() - start
+
+    many, few = seconds(rows), seconds(rows // 4)
+    print(f"splitting {rows:,} rows of 80 classes: {many:.1f} s, {many / few:.1f} times a quarter of them")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
@@ -120,7 +156,9 @@ def main() -> None:
         reading(folder, 100_000 if quick else 1_000_000)
         decoding(folder, 5 if quick else 21)
         checking(folder, 100 if quick else 1000)
+        alike(8000 if quick else 80_000)
         splitting(5 if quick else 20)
+        splitting_many(100_000 if quick else 1_000_000)
 
 
 if __name__ == "__main__":

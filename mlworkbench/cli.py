@@ -199,27 +199,35 @@ def _check(args: argparse.Namespace) -> None:
         table = _read(args)
         found |= {"rows": len(table), "class_names": table.class_names}
         prepared = prepare(table, args.seed, args.max_quarantine)
-    except LabelFaults as error:
-        found["faults"] = [{"line": line, "message": message} for line, message in error.faults]
+        found |= _found(prepared) | {"splits": prepared.split_sizes}
+    except BaseException as error:  # whatever it is: without it the JSON would look clean
+        faults = error.faults if isinstance(error, LabelFaults) else [(0, str(error) or type(error).__name__)]
+        found["faults"] = [{"line": line, "message": message} for line, message in faults]
+        if isinstance(error, TooFewImages):
+            found |= _found(error)
+            _print_quarantine(table.source, found["quarantine"])
         raise
-    except TooFewImages as error:
-        found["quarantine"] = error.quarantine.to_dict("records")
-        for row in found["quarantine"]:
-            _print_set_aside(f"{table.source}:{row['line']}: ", row["image_path"], row["reason"])
-        raise
-    else:
-        found["quarantine"] = prepared.quarantine.to_dict("records")
-        found["warnings"] = [{"kind": kind, "message": message} for kind, message in prepared.warnings]
-        found["splits"] = prepared.split_sizes
     finally:
         if args.json is not None:
             write_json(args.json, found)
     print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(map(printable, table.class_names))}")
     print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
-    for row in found["quarantine"]:
-        _print_set_aside(f"{table.source}:{row['line']}: ", row["image_path"], row["reason"])
+    _print_quarantine(table.source, found["quarantine"])
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")
+
+
+def _found(prepared: Any) -> dict[str, Any]:
+    """What was set aside and warned of, as `check --json` holds it; a refusal knows it too."""
+    return {
+        "quarantine": prepared.quarantine.to_dict("records"),
+        "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
+    }
+
+
+def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        _print_set_aside(f"{source}:{row['line']}: ", row["image_path"], row["reason"])
 
 
 def _print_set_aside(where: str, path: str, reason: str, to: TextIO | None = None) -> None:

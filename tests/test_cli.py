@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -73,6 +74,48 @@ def test_check_shows_every_bad_image_also_when_it_refuses(write_labels, tmp_path
     text = refused(capsys, "check", file, "--json", tmp_path / "c.json")
     assert "30 of 30 images cannot be used" in text
     assert len(json.loads((tmp_path / "c.json").read_text())["quarantine"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("case", "message", "set_aside", "known"),
+    [
+        ("empty split", "no image is left for the split 'test'", 1, True),
+        ("too many", "1 of 5 images cannot be used (line 6, 'absent.png': missing), more than 15%", 1, True),
+        ("none left", "1 of 1 images cannot be used (line 2, 'absent.png': missing), and none is left", 1, True),
+        ("seed", "seed -1; expected a whole number", 0, True),
+        ("no file", "labels.csv: No such file or directory", 0, False),
+        ("no class", "class 'other' stands in only one of the header and the classes file", 0, False),
+        ("interrupted", "KeyboardInterrupt", 0, True),
+        ("bug", "division by zero", 0, True),
+    ],
+)
+def test_the_json_of_a_check_holds_every_refusal(
+    case, message, set_aside, known, write_labels, picture, tmp_path, capsys, monkeypatch
+):
+    names = [picture(f"{i}.png", seed=i // 2) for i in range(4)]
+    rows = [f"{name},1,{split}\n" for name, split in zip(names, ["train", "train", "val", "val"], strict=True)]
+    rows = [*rows, "absent.png,1,test\n"] if case != "none left" else ["absent.png,1,test\n"]
+    file = write_labels("image_path,cat,split\n" + "".join(rows))
+    options = {"too many": ["--max-quarantine", "0.15"], "seed": ["--seed", "-1"]}.get(case, ["--max-quarantine", "1"])
+    if case == "no file":
+        file.unlink()
+    if case == "no class":
+        (tmp_path / "names.txt").write_text("other\n")
+        options = ["--classes", str(tmp_path / "names.txt")]
+    if case in ("interrupted", "bug"):
+        error = KeyboardInterrupt() if case == "interrupted" else ZeroDivisionError("division by zero")
+        monkeypatch.setattr(
+            import_module("mlworkbench.data.prepare"), "check_images", lambda *_, **__: (_ for _ in ()).throw(error)
+        )
+    status = main(["check", str(file), "--json", str(tmp_path / "c.json"), *options])
+    assert status == {"interrupted": 130, "bug": 1}.get(case, 2)
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert list(found) == ["rows", "class_names", "faults", "quarantine", "warnings", "splits"]
+    assert [fault["line"] for fault in found["faults"]] == [0] and message in found["faults"][0]["message"]
+    assert "more than 100" not in found["faults"][0]["message"] and len(found["quarantine"]) == set_aside
+    assert found["rows"] == (known and len(rows)) and found["class_names"] == ["cat"] * known
+    kinds = [warning["kind"] for warning in found["warnings"]]
+    assert kinds == (["duplicate", "duplicate"] if case == "empty split" else [])
 
 
 def test_wrong_arguments_are_one_line_too(capsys):

@@ -1,5 +1,6 @@
 """The images of a run as points of a plane, near where their features are alike; near duplicates across splits."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.images import ImageFault, ImageInfo, check_images, images_hash
 from ..exceptions import WorkbenchError
 from ..network.batches import ImageDataset
 from ..network.device import choose_device
@@ -16,9 +18,13 @@ from ..scoring.metrics import outcomes
 from ..scoring.predictions import Predictions
 from ..settings import Settings
 
+log = logging.getLogger("mlworkbench")
 DIRECTIONS = 128  # of the features, in which near duplicates are sought
 LIMIT = 0.7  # cosine from which on two images are near duplicates; docs/decisions/019 has what it finds
 BLOCK = 1000  # rows of a product at once
+EXACT = 20_000  # images up to which each is compared with each
+PROBES = 32  # cells of a larger map in which near duplicates of an image are sought
+CROWD = 4  # images of a cell that are looked at, as a multiple of the mean
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,24 @@ class MappedImages:
 
     @classmethod
     def of(cls, run: Run) -> "MappedImages":
-        """All images of a run; features come from the cache, or take an inference, and decisions from features."""
+        """All images of a run; features come from the cache, or take an inference, and decisions from features.
+
+        They are kept by the content of the images as they are now; that these are others than the run took is said.
+
+        Raises
+        ------
+        ImageFault : an image cannot be read any more
+        """
         table, settings = run.split_table(), Settings(**run.state["settings"])
+        found = check_images(table.paths, table.root)
+        for path, fault in zip(table.paths, found, strict=True):
+            if isinstance(fault, ImageFault):
+                raise ImageFault(f"image {path!r}: {fault}; has it changed since the run took it?")
+        content = images_hash(info.digest for info in found if isinstance(info, ImageInfo))
+        if content != run.state["images_hash"]:
+            log.warning("images have changed since %s was trained: the map shows them as they are now", run.folder)
         dataset = ImageDataset(table.paths, table.root, None, settings.image_size)
-        values = cached_features(run.model, dataset, run.state["images_hash"], settings, choose_device())
+        values = cached_features(run.model, dataset, content, settings, choose_device())
         assert values is not None and table.split is not None  # nobody asks it to stop
         said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)
         thresholds = run.thresholds()
@@ -110,6 +130,9 @@ def near_duplicates(features: np.ndarray, split: np.ndarray, paths: np.ndarray) 
     apart, and only in equal scales do the directions count by which two pictures of one class differ (Jégou and Chum,
     ECCV 2012). They are at most about a fifth of the images: in as many as there are images all are equally far apart.
 
+    Of more than `EXACT` images each is compared with some of its neighbourhood only (see `_most_similar`), which is
+    said by a warning.
+
     Parameters
     ----------
     features : float32 [N, D]
@@ -122,21 +145,63 @@ def near_duplicates(features: np.ndarray, split: np.ndarray, paths: np.ndarray) 
     from sklearn.decomposition import PCA
 
     most = min(DIRECTIONS, max(len(features) // 5, min(32, len(features) // 2)), features.shape[1])
-    found = [np.zeros((0, 3))]
+    found = np.zeros((0, 3))
     if len(np.unique(split)) > 1:
         whole = PCA(most, random_state=0).fit(features)
         variance = whole.explained_variance_
         values = whole.transform(features) / np.sqrt(variance + 1e-6 * variance[0] + 1e-12)  # some have next to none
         values = (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-        for name in np.unique(split):
-            own, others = np.flatnonzero(split == name), np.flatnonzero(split != name)
-            for rows in np.split(own, range(BLOCK, len(own), BLOCK)):
-                like = values[rows] @ values[others].T
-                best = others[like.argmax(1)]
-                found.append(np.stack([np.minimum(rows, best), np.maximum(rows, best), like.max(1)], axis=1))
-    pairs = pd.DataFrame(np.concatenate(found), columns=["a", "b", "similarity"])
+        best, similarity = _most_similar(values, np.unique(split, return_inverse=True)[1])
+        rows = np.flatnonzero(best >= 0)
+        best = best[rows]
+        found = np.stack([np.minimum(rows, best), np.maximum(rows, best), similarity[rows]], axis=1)
+    pairs = pd.DataFrame(found, columns=["a", "b", "similarity"])
     pairs = pairs[pairs.similarity >= LIMIT].drop_duplicates(["a", "b"])
     pairs = pairs.sort_values(["similarity", "a", "b"], ascending=[False, True, True], ignore_index=True)
     a, b = pairs.a.to_numpy(int), pairs.b.to_numpy(int)
     sides = {"a": paths[a], "split_a": split[a], "b": paths[b], "split_b": split[b]}
     return pd.DataFrame({**sides, "similarity": pairs.similarity.clip(upper=1)})
+
+
+def _most_similar(values: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row of another split most similar to each, int [N], -1 where none was met, and its cosine, float32 [N].
+
+    Many images lie in cells, each around one of √N of them, and an image is compared with those in the `PROBES` cells
+    that it is nearest to (an inverted file: Jégou, Douze and Schmid, TPAMI 2011): N√N comparisons instead of N².
+
+    Parameters
+    ----------
+    values : float32 [N, D], of length 1
+    split : int [N]
+    """
+    cells = 1 if len(values) <= EXACT else round(len(values) ** 0.5)
+    probes, most = min(PROBES, cells), len(values) if cells == 1 else CROWD * len(values) // cells
+    if cells > 1:
+        log.warning(
+            "near duplicates of %s images: each is compared with the up to %s nearest to it by cells, not with all; "
+            "some may be missing", f"{len(values):,}", f"{probes * most:,}",
+        )  # fmt: skip
+    centres = values[np.linspace(0, len(values) - 1, cells).astype(int)]
+    nearest = np.empty((len(values), probes), np.int32)
+    for start in range(0, len(values), BLOCK):
+        like = values[start : start + BLOCK] @ centres.T
+        near = np.argpartition(-like, probes - 1, axis=1)[:, :probes]
+        nearest[start : start + BLOCK] = np.take_along_axis(
+            near, np.argsort(-np.take_along_axis(like, near, 1), axis=1, kind="stable"), 1
+        )
+    best, similarity = np.full(len(values), -1), np.full(len(values), -np.inf, np.float32)
+    asking = np.split(
+        np.argsort(nearest, axis=None, kind="stable") // probes,
+        np.cumsum(np.bincount(nearest.ravel(), minlength=cells))[:-1],
+    )
+    for cell, rows in enumerate(asking):
+        inside = np.flatnonzero(nearest[:, 0] == cell)
+        inside = inside[np.unique(np.linspace(0, len(inside) - 1, min(most, len(inside))).astype(int))]
+        for some in np.split(rows, range(BLOCK, len(rows), BLOCK)) if len(inside) else ():
+            like = values[some] @ values[inside].T
+            like[split[some, None] == split[inside]] = -np.inf
+            at = like.argmax(1)
+            its = like[np.arange(len(some)), at]
+            better = its > similarity[some]
+            best[some[better]], similarity[some[better]] = inside[at[better]], its[better]
+    return best, similarity

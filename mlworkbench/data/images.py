@@ -196,6 +196,11 @@ def _describe(pixels: np.ndarray, content: str) -> ImageInfo:
     return ImageInfo(pixels.shape[1], pixels.shape[0], content, np.packbits(bits).tobytes(), tiny)
 
 
+def images_hash(digests: Iterable[str]) -> str:
+    """Of the content of all these images, in order."""
+    return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
+
+
 class _NoMemory(Exception):
     """The cache cannot be used; said already."""
 

@@ -1,6 +1,6 @@
 """From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
 
-import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from ..exceptions import WorkbenchError
 from ..progress import progress_bar
 from ..text import short
 from .duplicates import joined_groups, linked_rows, rows_together
-from .images import ImageFault, ImageInfo, check_images
+from .images import ImageFault, ImageInfo, check_images, images_hash
 from .labels import SPLITS, LabelTable
 from .splits import stratified_split
 
@@ -43,7 +43,7 @@ class Prepared:
     @property
     def images_hash(self) -> str:
         """Of the content of all images, in order."""
-        return hashlib.blake2b(" ".join(self.digests).encode(), digest_size=16).hexdigest()
+        return images_hash(self.digests)
 
     def rows(self, split: str) -> np.ndarray:
         """Which rows are in a split, int64 [n]."""
@@ -77,11 +77,11 @@ class Prepared:
 
 
 class TooFewImages(WorkbenchError):
-    """More images set aside than allowed; `quarantine` holds them all."""
+    """More images set aside than allowed, or none left of a split; with `quarantine` and `warnings` up to there."""
 
-    def __init__(self, message: str, quarantine: pd.DataFrame):
+    def __init__(self, message: str, quarantine: pd.DataFrame, warnings: Iterable[tuple[str, str]]):
         super().__init__(message)
-        self.quarantine = quarantine
+        self.quarantine, self.warnings = quarantine, list(warnings)
 
 
 def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE, silent: bool = False) -> Prepared:
@@ -89,8 +89,8 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
 
     Raises
     ------
-    TooFewImages : more than `max_quarantine` set aside, or none left
-    WorkbenchError : nothing left of a split, or a seed below 0
+    TooFewImages : more than `max_quarantine` set aside, or nothing left of a split
+    WorkbenchError : a seed below 0
     """
     if seed < 0:
         raise WorkbenchError(f"seed {seed}; expected a whole number of at least 0")
@@ -102,11 +102,12 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
     if bad.mean() > max_quarantine or not infos:
         first = quarantine.iloc[0]
+        too_many = f"more than {max_quarantine * 100:g}%" if bad.mean() > max_quarantine else "and none is left"
         message = (
             f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
-            f"{first.image_path!r}: {first.reason}), more than {max_quarantine:.0%}; is the image root right?"
+            f"{first.image_path!r}: {first.reason}), {too_many}; is the image root right?"
         )
-        raise TooFewImages(message, quarantine)
+        raise TooFewImages(message, quarantine, table.notes)
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
     warnings = [*table.notes, *linked_images(table, links)]
@@ -115,7 +116,8 @@ def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARAN
     for name in SPLITS:
         rows = split == name
         if not rows.any():
-            raise WorkbenchError(f"{table.source}: no image is left for the split {name!r}; expected at least one")
+            message = f"{table.source}: no image is left for the split {name!r}; expected at least one"
+            raise TooFewImages(message, quarantine, warnings)
     warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
@@ -163,6 +165,14 @@ def linked_images(table: LabelTable, links: dict[str, np.ndarray]) -> list[Findi
                 found.append(("leak", f"{what} in several splits: {where}; keep it in one, or scores flatter"))
             elif kind != "group" and not conflict:
                 found.append(("duplicate", f"{what} more than once: {where}; kept in one split"))
+    if len(rows := links["unsearched"][:, 0]):
+        names = f"{len(rows):,} images, the first {short(table.paths[rows[0]])} (line {table.lines[rows[0]]}),"
+        found.append(
+            (
+                "not searched",
+                f"{names} were not compared with all like them by hash; a column `group` keeps series whole",
+            )
+        )
     return found
 
 

@@ -32,31 +32,43 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
     """
     rng = np.random.default_rng(seed)
     _, group_of = np.unique(groups, return_inverse=True)
-    count = int(group_of.max()) + 1
-    size = np.bincount(group_of, minlength=count)
-    positives = np.zeros((count, y.shape[1]), np.int64)
-    np.add.at(positives, group_of, y == 1)
-
-    wanted_rows = np.array(shares) * len(y)  # [P] rows that each part still wants
-    wanted = np.outer(shares, positives.sum(0))  # [P, C] positives, likewise
-    part_of = np.full(count, -1)
+    size = np.bincount(group_of)
+    left = np.array([np.count_nonzero(column == 1) for column in y.T], np.int64)  # [C] positives not yet in a part
+    wanted_rows = (np.array(shares) * len(y)).tolist()  # [P] rows that each part still wants
+    wanted = np.outer(shares, left)  # [P, C] positives, likewise
+    part_of = np.full(len(size), -1)
     # Big groups first, since they fit in fewest places; ties in random order.
-    order = np.lexsort((rng.random(count), -size))
-    left = positives.sum(0).astype(float)
-    while True:
-        open_classes = np.flatnonzero(left > 0)
-        rarest = open_classes[np.argmin(left[open_classes])] if len(open_classes) else None
-        for group in order[part_of[order] < 0]:
-            if rarest is not None and positives[group, rarest] == 0:
-                continue
-            need = wanted_rows if rarest is None else wanted[:, rarest]
-            best = np.flatnonzero(need >= need.max() - 1e-9)
+    order = np.lexsort((rng.random(len(size)), -size))
+    while len(order):
+        # Each group goes into its part once, and only the class that is served decides which: the wishes for the
+        # others can wait until the class is done. So nothing is as large as groups times classes.
+        if left.any():
+            rarest = np.argmin(np.where(left > 0, left, np.inf))
+            positives = np.bincount(group_of[y[:, rarest] == 1], minlength=len(size))
+            served, need = order[positives[order] > 0], wanted[:, rarest].tolist()
+        else:
+            positives, served, need = size, order, wanted_rows
+        parts = []
+        for by, rows in zip(positives[served].tolist(), size[served].tolist(), strict=True):
+            best = _most_wanted(need, range(len(need)))
             if len(best) > 1:
-                best = best[wanted_rows[best] >= wanted_rows[best].max() - 1e-9]
-            chosen = rng.choice(best)
-            part_of[group] = chosen
-            wanted[chosen] -= positives[group]
-            wanted_rows[chosen] -= size[group]
-            left -= positives[group]
-        if rarest is None:
-            return part_of[group_of]
+                best = _most_wanted(wanted_rows, best)
+            chosen = best[rng.integers(len(best))] if len(best) > 1 else best[0]
+            parts.append(chosen)
+            need[chosen] -= by
+            if need is not wanted_rows:
+                wanted_rows[chosen] -= rows
+        part_of[served] = parts
+        order = order[part_of[order] < 0]
+        rows = np.flatnonzero(np.isin(np.arange(len(size)), served)[group_of])
+        for part in range(len(shares)):
+            placed = (y[rows[part_of[group_of[rows]] == part]] == 1).sum(0)
+            wanted[part] -= placed
+            left -= placed
+    return part_of[group_of]
+
+
+def _most_wanted(need: list[float], parts: Sequence[int]) -> list[int]:
+    """Those of these parts that want most, as far as rounding can tell."""
+    most = max(need[part] for part in parts) - 1e-9
+    return [part for part in parts if need[part] >= most]

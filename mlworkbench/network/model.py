@@ -63,10 +63,16 @@ class YOLOClassifier(nn.Module):
 
 
 def softmax_odds(logits: torch.Tensor) -> torch.Tensor:
-    """Log odds of each class's softmax probability, [B, C] to [B, C]: the package's sigmoid gives that p again."""
-    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
-    others = logits[:, None].expand(-1, logits.shape[1], -1).masked_fill(own, float("-inf"))
-    return logits - others.logsumexp(2)
+    """Log odds of each class's softmax probability, [B, C] to [B, C]: the package's sigmoid gives that p again.
+
+    That is its logit less the logarithm of the sum of the others' exponentials. The others of the largest one are added
+    up by themselves; those of any other hold the largest, so that taking it off their sum loses nothing.
+    """
+    most, at = logits.max(1, keepdim=True)
+    below = logits.scatter(1, at, float("-inf"))  # all but the largest
+    share = (below - most).exp()
+    others = most + (share.sum(1, keepdim=True) - share).clamp(min=0).log1p()
+    return logits - others.scatter(1, at, below.logsumexp(1, keepdim=True))
 
 
 def build_model(model: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> YOLOClassifier:

@@ -105,10 +105,18 @@ class DataMap(w.VBox):
     # What follows
 
     def _compute(self) -> None:
-        self._at["t-SNE"] = project(self.images.features, "tsne", self._seed)
+        self._failure = "it was interrupted"
+        try:
+            self._at["t-SNE"] = project(self.images.features, "tsne", self._seed)
+        except Exception as error:  # whatever scikit-learn, or the memory, runs into: nobody would see it in a task
+            self._failure = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 200)
 
     def _arranged(self, method: str) -> None:
-        self.method, self.button.disabled = method, False
+        self.button.disabled = False
+        if method not in self._at:
+            self._say(f"{method} failed, the PCA stays: {self._failure}")
+            return
+        self.method = method
         self.button.description = "Back to PCA" if method == "t-SNE" else "t-SNE"
         self._say(f"Arranged by {method}.")
         self._move()

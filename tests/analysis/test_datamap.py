@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
@@ -109,6 +110,24 @@ def test_near_duplicates_are_those_of_brute_force(rng, monkeypatch):
     assert list(found.split_a) == [split[int(a)] for a in found.a] and (found.split_a != found.split_b).all()
 
 
+def test_among_many_images_each_is_compared_with_few_and_that_is_said(rng, monkeypatch, caplog):
+    features = rng.normal(size=(3000, 40)).astype(np.float32)
+    features[2900:] = features[:100] + rng.normal(0, 0.2, (100, 40))
+    split = np.array(["train"] * 2800 + ["val"] * 200)
+    paths = np.arange(3000).astype(str)
+    exact = near_duplicates(features, split, paths)
+    assert not caplog.text
+    monkeypatch.setattr(datamap, "EXACT", 2999)
+    monkeypatch.setattr(datamap, "PROBES", 8)
+    found = near_duplicates(features, split, paths)
+    assert "3,000 images: each is compared with the up to 1,744 nearest" in caplog.text
+    assert found.merge(exact, on=["a", "b"]).eval("similarity_x - similarity_y").abs().max() < 1e-5
+    assert {(str(i), str(2900 + i)) for i in range(100)} <= set(zip(exact.a, exact.b, strict=True))
+    assert len(found.merge(exact, on=["a", "b"])) > 0.9 * len(exact) and len(found) <= 1.05 * len(exact)
+    crowd = near_duplicates(np.repeat(features[:2], 1500, axis=0), split, paths)  # all of them in two cells
+    assert len(crowd) and (crowd.similarity > 0.999).all()
+
+
 def test_a_planted_duplicate_is_found_and_nothing_else(images):
     assert images.near[["a", "split_a", "b", "split_b"]].values.tolist() == [
         ["<b>3 $y$.png", "train", "<b>50 $y$.png", "val"]
@@ -159,6 +178,27 @@ def test_a_run_says_the_same_here_as_in_its_predictions(tiny_run, monkeypatch):
         np.testing.assert_array_equal(images.predictions.labels[rows], wanted.labels)
     monkeypatch.setattr("mlworkbench.network.infer.pooled_features", None)  # the second time they are in the cache
     np.testing.assert_array_equal(MappedImages.of(Run(tiny_run.folder)).features, images.features)
+
+
+def test_features_are_kept_by_the_images_that_they_are_of(tiny_run, tmp_path, caplog):
+    root = shutil.copytree(tiny_run.root, tmp_path / "scenes")
+    run = Run(tiny_run.folder)
+    run.state = run.state | {"labels_file": str(root / "labels.csv"), "image_root": str(root)}
+    before = MappedImages.of(run)
+    assert "changed" not in caplog.text
+    first, second = (root / path for path in before.predictions.paths[:2])
+    original = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    changed = MappedImages.of(run)
+    assert f"images have changed since {run.folder} was trained" in caplog.text
+    moved = np.abs(before.features[1] - before.features[0]).max()  # not much, after two epochs
+    np.testing.assert_allclose(changed.features[0], before.features[1], atol=moved / 20)
+    np.testing.assert_array_equal(changed.features[1:], before.features[1:])
+    first.write_bytes(original)
+    np.testing.assert_array_equal(MappedImages.of(run).features, before.features)
+    first.write_bytes(b"no image")
+    with pytest.raises(WorkbenchError, match=f"image '{before.predictions.paths[0]}': not an image.*changed since"):
+        MappedImages.of(run)
 
 
 def test_colours_and_marks_follow_the_choice(its):
@@ -259,6 +299,25 @@ def test_tsne_says_how_long_it_takes_and_keeps_the_pca_until_it_is_done(its):
     its.map.button.click()
     assert its.map.method == "PCA" and its.map.button.description == "t-SNE"
     np.testing.assert_array_equal(its.points.x, its.map._at["PCA"][its.map._order, 0])
+
+
+@pytest.mark.parametrize("error", [MemoryError("no <b>room</b>\nfor it"), WorkbenchError("no room"), RuntimeError()])
+@pytest.mark.parametrize("in_a_loop", [True, False])
+def test_a_tsne_that_fails_is_told_and_the_pca_stays(its, monkeypatch, error, in_a_loop):
+    async def pressed():
+        its.map.button.click()
+        await its.map._task
+        await asyncio.sleep(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlworkbench.views.map.project", lambda *_: (_ for _ in ()).throw(error))
+        asyncio.run(pressed()) if in_a_loop else its.map.button.click()
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    assert f"t-SNE failed, the PCA stays: {escape(said)}</p>" in its.map._status.value
+    assert its.map.method == "PCA" and not its.map.button.disabled and its.map.button.description.startswith("t-SNE")
+    np.testing.assert_array_equal(its.points.x, its.map._at["PCA"][its.map._order, 0])
+    its.map.button.click()  # what failed once may be tried again
+    assert its.map.method == "t-SNE" and "Arranged by t-SNE" in its.map._status.value
 
 
 @pytest.mark.parametrize("what", ["split", "errors", 1])

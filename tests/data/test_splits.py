@@ -1,8 +1,10 @@
+import tracemalloc
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlworkbench.data.splits import FRACTIONS, stratified_split
+from mlworkbench.data.splits import FRACTIONS, stratified_parts, stratified_split
 
 
 def deviation(y, split):
@@ -37,3 +39,44 @@ def test_groups_stay_whole_and_every_row_has_a_split(seed, rows, classes):
 def test_sizes():
     split = stratified_split(np.zeros((100, 3), np.int8), np.arange(100))
     assert [(split == name).sum() for name in ("train", "val", "test")] == [70, 15, 15]
+
+
+def one_by_one(y, groups, shares, seed):
+    """The algorithm as it is told: every wish is brought up to date after every group."""
+    rng = np.random.default_rng(seed)
+    names = np.unique(groups)
+    size = np.array([(groups == name).sum() for name in names])
+    positives = np.array([(y[groups == name] == 1).sum(0) for name in names])
+    wanted_rows, wanted, left = np.array(shares) * len(y), np.outer(shares, positives.sum(0)), positives.sum(0)
+    order, part_of = np.lexsort((rng.random(len(names)), -size)), np.full(len(names), -1)
+    while (part_of < 0).any():
+        rarest = np.argmin(np.where(left > 0, left, np.inf)) if left.any() else None
+        for group in order[part_of[order] < 0]:
+            if rarest is not None and positives[group, rarest] == 0:
+                continue
+            need = wanted_rows if rarest is None else wanted[:, rarest]
+            best = np.flatnonzero(need >= need.max() - 1e-9)
+            best = best[wanted_rows[best] >= wanted_rows[best].max() - 1e-9] if len(best) > 1 else best
+            part_of[group] = chosen = rng.choice(best)
+            wanted[chosen] -= positives[group]
+            wanted_rows[chosen] -= size[group]
+            left = left - positives[group]
+    return part_of[np.searchsorted(names, groups)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.integers(1, 6), st.sampled_from([FRACTIONS, [0.2] * 5]))
+def test_parts_are_those_of_the_algorithm_one_group_at_a_time(seed, rows, classes, shares):
+    rng = np.random.default_rng(seed)
+    y = np.where(rng.random((rows, classes)) < rng.random(classes), 1, rng.integers(-1, 1, (rows, classes)))
+    groups = rng.integers(0, rng.integers(1, rows + 1), rows)
+    found = stratified_parts(y.astype(np.int8), groups, shares, seed % 100)
+    assert found.tolist() == one_by_one(y, groups, shares, seed % 100).tolist()
+
+
+def test_nothing_is_as_large_as_groups_times_classes_in_wide_numbers(rng):
+    y = (rng.random((10_000, 200)) < 0.3).astype(np.int8)
+    tracemalloc.start()
+    stratified_split(y, np.arange(10_000))
+    assert tracemalloc.get_traced_memory()[1] < 3 * y.nbytes
+    tracemalloc.stop()

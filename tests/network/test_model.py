@@ -2,13 +2,15 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import SHARED
 from helpers import Hostile, ultralytics_checkpoint
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlworkbench import WorkbenchError, build_model
-from mlworkbench.network.model import load_weights, save_weights
+from mlworkbench.network.model import load_weights, save_weights, softmax_odds
 
 NAMES = ["cat", "dog", "hat"]
 WEATHER = SHARED / "weights" / "weather4_yolo11n-cls.pt"
@@ -184,3 +186,45 @@ def test_no_global_setting_of_torch_or_logging_changes():
     build_model("yolov8n-cls.yaml", NAMES)
     after = (torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable, torch.is_grad_enabled())
     assert before == after
+
+
+def odds_one_by_one(z):
+    """Log odds of each class's softmax probability, in float64, class by class."""
+    z = z.astype(np.float64)
+    return np.stack([z[:, c] - np.logaddexp.reduce(np.delete(z, c, axis=1), axis=1) for c in range(z.shape[1])], axis=1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 300])
+@pytest.mark.parametrize("scale", [0, 1e-3, 1, 30, 1e4])
+def test_softmax_odds_against_float64_class_by_class(rng, classes, scale):
+    z = (rng.normal(size=(200, classes)) * scale + rng.normal()).astype(np.float32)
+    z[::3, 1] = z[::3, 0]  # ties, often of the largest
+    z[::4, :2] += 10
+    found = softmax_odds(torch.from_numpy(z))
+    assert found.dtype == torch.float32 and torch.isfinite(found).all()
+    np.testing.assert_allclose(found, odds_one_by_one(z), rtol=2e-6, atol=4e-6)
+    exact = softmax_odds(torch.from_numpy(z.astype(np.float64)))
+    np.testing.assert_allclose(exact, odds_one_by_one(z), rtol=1e-13, atol=1e-13)
+
+
+def test_softmax_odds_of_a_single_class_are_those_of_certainty():
+    assert (softmax_odds(torch.randn(5, 1)).sigmoid() == 1).all()
+
+
+def test_softmax_odds_have_the_gradient_of_their_definition(rng):
+    z = torch.from_numpy(rng.normal(size=(5, 4)) * 3).requires_grad_()
+    assert torch.autograd.gradcheck(softmax_odds, z)
+
+
+def test_softmax_odds_make_nothing_larger_than_the_logits():
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            made.extend(part.numel() for part in (out if isinstance(out, tuple) else (out,)))
+            return out
+
+    with Watch():
+        softmax_odds(torch.zeros(20, 30))
+    assert max(made) <= 20 * 30
