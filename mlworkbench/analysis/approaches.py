@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..runs.run import Run
 from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds, tune_thresholds
+from ..settings import FREE, Settings
 from ..training.fit import fit
 
 # What a user writes for each; the softmax needs more, since it knows one class an image and no labels file.
@@ -57,18 +59,29 @@ def train_all(
     ----------
     on_run : called with the name and the run of each approach when it is done
     settings : see `settings.Settings`
+
+    Raises
+    ------
+    KeyboardInterrupt : an interrupt ended one of them; the next call takes it up
     """
     runs: dict[str, Run] = {}
     for name, own in APPROACHES.items():
         wanted = {**settings, **own}
         run = Run(folder / name)
         same = holds_run(run.folder) and run.status != "failed"
-        same = same and all(run.state["settings"].get(key) == value for key, value in wanted.items())
+        same = same and _decisive(run.state["settings"]) == _decisive(wanted)
         with quietly() if runs else nullcontext():  # what the first has said of the images is true of all
             runs[name] = fit(table, run.folder, overwrite=not same, resume=same, **wanted)
+        if runs[name].status == "interrupted":  # who stopped this one does not want the next
+            raise KeyboardInterrupt
         if on_run is not None:
             on_run(name, runs[name])
     return runs
+
+
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides what is trained; what is left out is as it is by default."""
+    return {key: value for key, value in {**asdict(Settings()), **settings}.items() if key not in FREE}
 
 
 def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
@@ -122,8 +135,8 @@ def telling_images(runs: Mapping[str, Run], number: int = 3, split: str = "test"
     y, names = first.labels, first.class_names
     present = {name: _tuned(run).decide(said[name]) for name, run in runs.items()}
     wrong = np.stack([(present[name] != (y == 1)) & (y >= 0) for name in runs])
-    split_votes = np.minimum(wrong.sum(0), (~wrong).sum(0)).sum(1)
-    order = np.lexsort((-(y == 1).sum(1), -split_votes))[:number]
+    disputed = (wrong.any(0) & ~wrong.all(0)).sum(1)
+    order = np.lexsort((-(y == 1).sum(1), -disputed))[:number]
     rows = [
         {
             "image_path": first.paths[row],

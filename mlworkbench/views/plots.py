@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from ..data.labels import SPLITS
+from ..runs.folder import best_place
 from ..scoring.metrics import calibration_error, reliability
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Curves, Thresholds
@@ -64,7 +65,7 @@ def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     np.fill_diagonal(share, np.nan)
     side = max(4.0, 1.6 + 0.45 * len(class_names))
     figure, ax = _figure(side + 1, side)
-    top = np.nanmax(share) if np.isfinite(share).any() else 1.0
+    top = np.nanmax(share) if np.nansum(share) > 0 else 1.0
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
     if len(class_names) <= 25:
         for row, column in zip(*np.nonzero(np.isfinite(share)), strict=True):
@@ -118,10 +119,10 @@ def image_sizes(sizes: np.ndarray) -> Figure:
     left.scatter(pairs[:, 0], pairs[:, 1], s=15 + 120 * images / images.max(), color=BLUE, alpha=0.5, lw=0)
     left.set(title="Image sizes", xlabel="width (px)", ylabel="height (px)")
     left.set(xlim=(0, 1.1 * sizes[:, 0].max()), ylim=(0, 1.1 * sizes[:, 1].max()))
-    ratio = sizes[:, 0] / sizes[:, 1]
-    right.hist(np.log2(ratio), bins=np.arange(-2.125, 2.2, 0.25), color=BLUE)
+    ratio = np.log2(sizes[:, 0] / sizes[:, 1])
+    right.hist(np.clip(ratio, -2, 2), bins=np.arange(-2.125, 2.2, 0.25), color=BLUE)
     right.set(title="Aspect ratio, width to height", ylabel="images", xlabel="(wider to the right)")
-    right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
+    right.set_xticks([-2, -1, 0, 1, 2], ["≤ 1:4", "1:2", "1:1", "2:1", "≥ 4:1"])
     return figure
 
 
@@ -161,7 +162,7 @@ def history(rows: pd.DataFrame) -> Figure:
     losses.legend()
     scores.plot(rows.epoch, rows.val_map, "s--", color=ORANGE, ms=4)
     if rows.val_map.notna().any():
-        best = int(rows.val_map.argmax())
+        best = best_place(rows.to_dict("records"))
         scores.set_title(f"Validation mAP, best {rows.val_map.iloc[best]:.3f} in epoch {rows.epoch.iloc[best]:.0f}")
     scores.set(ylim=(0, 1), xlabel="epoch")
     rates.plot(rows.epoch, rows.lr, "o-", color=GREY, ms=4)
@@ -192,9 +193,11 @@ def comparison(table: pd.DataFrame) -> Figure:
     """Mean average precision with its 95 % interval, and the seconds of training, for each approach."""
     figure, (left, right) = _figure(9, 0.9 + 0.5 * len(table), columns=2, sharey=True)
     places = np.arange(len(table))
-    ends = np.abs(table[["low", "high"]].to_numpy().T - table["mAP"].to_numpy())
-    left.errorbar(table["mAP"], places, xerr=ends, fmt="o", color=BLUE, capsize=4)
-    left.set(yticks=places, yticklabels=table.index, xlabel=f"mAP on the split {table.attrs['split']!r}, 95 % interval")
+    middle, half = (table["low"] + table["high"]) / 2, (table["high"] - table["low"]) / 2  # which need not hold the mAP
+    left.errorbar(middle, places, xerr=half, fmt="none", color=BLUE, capsize=4)
+    left.plot(table["mAP"], places, "o", color=BLUE)
+    left.set_yticks(places, [plain(name) for name in table.index])
+    left.set(xlabel=f"mAP on the split {table.attrs['split']!r}, 95 % interval")
     left.invert_yaxis()
     bars = right.barh(places, table["seconds to train"], color=GREY, height=0.55)
     right.bar_label(bars, fmt=" {:,.0f} s")
@@ -225,6 +228,7 @@ def telling_images(
         y, p = said["y"].iloc[0], np.stack(list(said["p"]))
         present = np.stack(list(said["present"]))
         asked = np.flatnonzero((y == 1) | present.any(0))
+        asked = asked if len(asked) else np.arange(len(y))
         chosen = np.sort(asked[np.argsort(-p[:, asked].max(0))][:most])
         right.imshow(p[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(p[:, chosen]):
@@ -236,7 +240,8 @@ def telling_images(
         for label, c in zip(right.get_xticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if y[c] == 1 else "normal")
         right.set_yticklabels(
-            [f"{row.approach}: {plain(row.says, 90)}".replace(" (", "\n(") for row in said.itertuples()], fontsize=8
+            [f"{plain(row.approach)}: {plain(row.says, 90)}".replace(" (", "\n(") for row in said.itertuples()],
+            fontsize=8,
         )
         right.grid(False)
         right.tick_params(length=0)
