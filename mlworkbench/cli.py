@@ -4,14 +4,14 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
-from .settings import LOSSES, PRECISIONS, ROUTES, Settings, typed
+from .settings import Settings, default_text, refuse_other, typed
 from .text import printable
 
 
@@ -65,9 +65,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--splits", metavar="FILE", help="CSV image_path,split (default: its own splits, or 70/15/15)")
         sub.add_argument("--corrections", metavar="FILE", help="labels marked wrong in corrections.csv are changed")
         sub.add_argument("--tag-delimiter", metavar="C", help="what parts tags (default: found)")
-        sub.add_argument(
-            "--max-quarantine", type=float, default=0.2, metavar="F", help="share of bad images allowed (0.2)"
-        )
+
+    def flags(sub: argparse.ArgumentParser, *names: str) -> None:
+        for known in fields(Settings):
+            its = known.metadata
+            if its["flag"] is None or (names and known.name not in names):
+                continue
+            if known.type is bool:
+                how = {"action": "store_const", "const": "true", "help": its["help"]}
+            else:
+                how = {"help": f"{its['help']} ({default_text(known)})", "choices": its["choices"] or None}
+                how["metavar"] = its["metavar"] or ("N" if known.type is int else "X" if known.type is float else None)
+            sub.add_argument(its["flag"], dest=known.name, **how)
 
     def moved(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--root", metavar="DIR", help="where the run's images are, if no longer where they were")
@@ -80,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("check", _check, "check a labels file and every image it names")
     labelled(sub)
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
+    flags(sub, "seed", "max_quarantine")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
 
     sub = command("import", _import, "make a labels file from a YOLO detection folder or COCO annotations")
@@ -90,32 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "train a network")
     labelled(sub)
     sub.add_argument("--run", required=True, metavar="RUN", help="folder to write")
-    sub.add_argument(
-        "--model", metavar="NAME.yaml|NAME.pt",
-        help="architecture with random weights, or a checkpoint (yolov8n-cls.yaml)",
-    )  # fmt: skip
-    sub.add_argument(
-        "--route", choices=ROUTES, help="our loop, Ultralytics' trainer, or a head on a frozen backbone (loop)"
-    )
-    sub.add_argument("--epochs", type=int, metavar="N", help="(15)")
-    sub.add_argument("--batch", type=int, dest="batch_size", metavar="N", help="images a step (32)")
-    sub.add_argument("--imgsz", type=int, dest="image_size", metavar="N", help="side in pixels (224)")
-    sub.add_argument("--lr", type=float, dest="learning_rate", metavar="X", help="peak learning rate (0.001)")
-    sub.add_argument("--flip", action="store_true", default=None, help="mirror images at random (not for text)")
-    sub.add_argument("--seed", type=int, metavar="N", help="(0)")
-    sub.add_argument("--precision", choices=PRECISIONS, help="(auto: the fastest, as measured)")
-    sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
-    sub.add_argument("--workers", type=int, metavar="N", help="decoding processes where the cache is too small (2)")
-    sub.add_argument(
-        "--loss", choices=LOSSES, help="binary cross entropy, asymmetric, or (route ultralytics) softmax as it is (bce)"
-    )
-    sub.add_argument(
-        "--compile", action="store_true", default=None, help="torch.compile: a minute, then perhaps faster"
-    )
+    flags(sub)
+    others = (known.name for known in fields(Settings) if known.metadata["flag"] is None and known.type is not dict)
     sub.add_argument(
         "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="another setting: accumulate, backbone_rate, cache_gb, crop, ema, folds, head_epochs, patience, "
-        "positive_weight, weight_decay (README says what they do)",
+        help=f"another setting: {', '.join(sorted(others))} (README says what they do)",
     )  # fmt: skip
     existing = sub.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in RUN, if there is one")
@@ -181,12 +169,20 @@ def _demo_data(args: argparse.Namespace) -> None:
     print(f"{args.images:,} images and 3 to be found: {labels}")
 
 
-def _read(args: argparse.Namespace) -> Any:
+def _read(args: argparse.Namespace, own: Mapping[str, Any] = {}) -> Any:
+    """The labelled images as the options say, or, where these say nothing, as a run's own do."""
     from .data.corrections import correct, read_corrections
     from .data.labels import read_labels
 
-    table = read_labels(args.labels, args.root, args.classes, args.splits, args.tag_delimiter)
+    options = {name: getattr(args, name) for name in ("root", "classes", "splits", "tag_delimiter")}
+    table = read_labels(args.labels, *(own.get(name) if text is None else text for name, text in options.items()))
     return table if args.corrections is None else correct(table, read_corrections(args.corrections))
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given, by their flags or `--set`."""
+    flags = [(known.name, text) for known in fields(Settings) if (text := getattr(args, known.name, None)) is not None]
+    return {name: typed(name, text) for name, text in [*flags, *getattr(args, "set", [])]}
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -194,11 +190,12 @@ def _check(args: argparse.Namespace) -> None:
     from .files import write_json
 
     _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
+    settings = Settings.of(**_settings(args))
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:
         table = _read(args)
         found |= {"rows": len(table), "class_names": table.class_names}
-        prepared = prepare(table, args.seed, args.max_quarantine)
+        prepared = prepare(table, settings.seed, settings.max_quarantine)
         found |= _found(prepared) | {"splits": prepared.split_sizes}
     except BaseException as error:  # whatever it is: without it the JSON would look clean
         faults = error.faults if isinstance(error, LabelFaults) else [(0, str(error) or type(error).__name__)]
@@ -251,12 +248,16 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .runs.folder import holds_run
+    from .runs.run import Run
     from .text import shown
     from .training.fit import fit
 
-    given = {f.name: value for f in fields(Settings) if (value := getattr(args, f.name, None)) is not None}
-    given |= {name: typed(name, text) for name, text in args.set}
-    run = fit(_read(args), args.run, args.overwrite, args.resume, args.max_quarantine, _print_epoch, **given)
+    given = _settings(args)
+    own = Run(args.run).given if args.resume and holds_run(Path(args.run)) else {}
+    if args.tag_delimiter is not None and args.tag_delimiter != own.get("tag_delimiter", args.tag_delimiter):
+        refuse_other("tag_delimiter", args.tag_delimiter, own["tag_delimiter"])  # rather than every cell as a fault
+    run = fit(_read(args, own), args.run, args.overwrite, args.resume, _print_epoch, **given)
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return 0
     best = run.best_epoch

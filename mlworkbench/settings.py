@@ -1,93 +1,102 @@
-"""Everything that decides a training, in one place that is saved with the run."""
+"""Everything that decides a training, each setting declared once: its type, default, help, bounds and flag."""
 
+import json
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, NoReturn, get_args
 
 from .exceptions import WorkbenchError
+from .text import shortened
 
 ROUTES = ("loop", "ultralytics", "probe")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LOSSES = ("bce", "asl", "softmax")
-# What decides only where and how fast a training runs: a resumed one may change it.
-FREE = ("device", "workers", "cache_gb")
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping of names to plain values",
+}
+BOUNDS = {
+    "low": ("of at least", operator.ge), "above": ("above", operator.gt),
+    "high": ("at most", operator.le), "below": ("below", operator.lt),
+}  # fmt: skip
+
+
+def setting(
+    default: Any,
+    help: str,
+    flag: str | None = None,
+    metavar: str | None = None,
+    choices: tuple[str, ...] = (),
+    free: bool = False,
+    **bounds: float,
+) -> Any:
+    """A field of `Settings` with all that is known of it.
+
+    Parameters
+    ----------
+    flag : on the command line; without one it is `--set NAME VALUE`
+    free : decides only where and how fast a training runs, so that a resumed one may change it
+    bounds : `low`, `above`, `high` or `below`, as `BOUNDS` words them
+    """
+    known = {"help": help, "flag": flag, "metavar": metavar, "choices": choices, "free": free, "bounds": bounds}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=known)
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training; sizes are in pixels.
+    """Settings of a training, each checked by its type and bounds; NumPy's scalars become Python's own."""
 
-    Attributes
-    ----------
-    batch_size : images an optimiser step, over all processes
-    accumulate : pieces in which each process computes its part of a batch; more of them need less memory
-    learning_rate : the peak of the schedule, reached after a tenth of the steps; then half a cosine down to 0
-    backbone_rate : share of it for all but the last layer; None is 1 from random weights and 0.7 from trained ones
-    head_epochs : first epochs in which only the last layer learns (the others keep their BatchNorm statistics too)
-    weight_decay : AdamW's, not applied to norms and biases
-    ema : upper bound of the decay of the moving average of the weights that is validated and saved; 0 is none
-    patience : epochs without a better validation mAP after which to stop; 0 is never
-    loss : "bce" (binary cross entropy), "asl" (asymmetric loss), or "softmax" (route "ultralytics": their single-label
-        classifier as it is, for comparison)
-    positive_weight : with "bce", the most that a positive label may weigh; a class with k negatives to a positive
-        gets k, up to this, and 1 is no weighting
-    flip, crop : mirror images, and crop a random part of them, for training
-    precision : "auto" measures and takes the fastest of fp32 and bf16
-    compile : have torch.compile translate the network first (a minute or more; faster only on some machines)
-    workers : processes that decode images where the cache does not hold them
-    cache_gb : most disk space for decoded images, over all data sets, in 10^9 bytes; 0 decodes in every epoch
-    folds : for the route "probe", parts of its cross-validation
-    ultralytics : for the route "ultralytics", arguments of its trainer beyond these, by Ultralytics' names
-    """
-
-    model: str = "yolov8n-cls.yaml"
-    route: str = "loop"
-    epochs: int = 15
-    batch_size: int = 32
-    accumulate: int = 1
-    image_size: int = 224
-    learning_rate: float = 1e-3
-    backbone_rate: float | None = None
-    head_epochs: int = 0
-    weight_decay: float = 0.05
-    ema: float = 0.99
-    patience: int = 0
-    loss: str = "bce"
-    positive_weight: float = 1.0
-    flip: bool = False
-    crop: bool = False
-    precision: str = "auto"
-    compile: bool = False
-    device: str = "auto"
-    workers: int = 2
-    cache_gb: float = 10.0
-    folds: int = 5
-    ultralytics: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    model: str = setting(
+        "yolov8n-cls.yaml", "architecture with random weights, or a checkpoint", "--model", "NAME.yaml|NAME.pt"
+    )
+    route: str = setting(
+        "loop", "our loop, Ultralytics' trainer, or a head on a frozen backbone", "--route", choices=ROUTES
+    )
+    epochs: int = setting(15, "passes over the training images", "--epochs", low=1)
+    batch_size: int = setting(32, "images an optimiser step, over all processes", "--batch", low=2)
+    image_size: int = setting(224, "side in pixels", "--imgsz", low=32)
+    learning_rate: float = setting(
+        1e-3, "its peak, after a tenth of the steps; then half a cosine down to 0", "--lr", above=0, below=1
+    )
+    flip: bool = setting(False, "mirror images at random (not for text)", "--flip")
+    seed: int = setting(0, "decides weights, order, augmentation, and the split where none is given", "--seed", low=0)
+    precision: str = setting("auto", "the fastest, as measured, or a given one", "--precision", choices=PRECISIONS)
+    device: str = setting("auto", "cpu, cuda, cuda:1, mps", "--device", "D", free=True)
+    workers: int = setting(2, "decoding processes where the cache is too small", "--workers", low=0, free=True)
+    loss: str = setting(
+        "bce", "binary cross entropy, asymmetric, or (route ultralytics) softmax as it is", "--loss", choices=LOSSES
+    )
+    compile: bool = setting(False, "torch.compile: a minute, then perhaps faster", "--compile")
+    max_quarantine: float = setting(0.2, "share of bad images allowed", "--max-quarantine", "F", low=0, high=1)
+    head_epochs: int = setting(0, "first epochs in which only the last layer learns", low=0)
+    backbone_rate: float | None = setting(
+        None, "share of the learning rate for all other layers; none is 1, from trained weights 0.7", above=0, high=1
+    )
+    accumulate: int = setting(1, "pieces in which a batch is computed, where memory is short", low=1)
+    patience: int = setting(0, "epochs without a better validation mAP after which to stop; 0 is never", low=0)
+    positive_weight: float = setting(
+        1.0, "the most that a positive of a rare class may weigh, with `--loss bce`; 1 is no weighting", low=1
+    )
+    ema: float = setting(0.99, "upper bound of the decay of the averaged weights; 0 is none", low=0, below=1)
+    weight_decay: float = setting(0.05, "AdamW's, not on norms and biases", low=0)
+    crop: bool = setting(False, "random crops: more variety, at the risk of losing what a label names")
+    folds: int = setting(5, "parts of the cross-validation of `--route probe`", low=2)
+    cache_gb: float = setting(10.0, "most disk space for decoded images, 10^9 bytes; 0 is none", free=True, low=0)
+    ultralytics: dict = setting({}, "more arguments of Ultralytics' trainer, by its names")  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "image_size": 32, "folds": 2}
-        for name in (*least, "head_epochs", "patience", "workers", "seed"):
-            value, low = getattr(self, name), least.get(name, 0)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise WorkbenchError(f"{name} is {value!r}; expected a whole number of at least {low}")
-        for name in ("learning_rate", "weight_decay", "ema", "positive_weight", "cache_gb"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise WorkbenchError(f"{name} is {value!r}; expected a number of at least 0")
-        if not 0 < self.learning_rate < 1:
-            raise WorkbenchError(f"learning_rate is {self.learning_rate!r}; expected a number between 0 and 1")
-        if not self.ema < 1:
-            raise WorkbenchError(f"ema is {self.ema!r}; expected a number from 0 to below 1")
-        if self.backbone_rate is not None and not 0 < self.backbone_rate <= 1:
-            raise WorkbenchError(f"backbone_rate is {self.backbone_rate!r}; expected a number above 0 and at most 1")
-        if self.positive_weight < 1 or (self.positive_weight > 1 and self.loss != "bce"):
-            raise WorkbenchError(f"positive_weight is {self.positive_weight!r}; expected at least 1, above it only bce")
+        for each in fields(self):
+            object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
+        if self.positive_weight > 1 and self.loss != "bce":
+            raise WorkbenchError(f"positive_weight is {self.positive_weight!r}; expected 1, above it only bce")
         if self.batch_size < 2 * self.accumulate:
             raise WorkbenchError(f"batch_size {self.batch_size} in {self.accumulate} pieces; expected 2 images in each")
-        for name, choices in (("route", ROUTES), ("precision", PRECISIONS), ("loss", LOSSES)):
-            if getattr(self, name) not in choices:
-                raise WorkbenchError(f"{name} {getattr(self, name)!r}; expected one of {', '.join(choices)}")
         if self.route != "ultralytics" and (self.ultralytics or self.loss == "softmax"):
             what = "the arguments of Ultralytics' trainer" if self.ultralytics else "loss 'softmax'"
             raise WorkbenchError(f"{what} with the route {self.route!r}; expected the route 'ultralytics'")
@@ -95,32 +104,81 @@ class Settings:
     @classmethod
     def of(cls, **values: Any) -> "Settings":
         """Settings from keywords; an unknown one is an error that names those that exist."""
-        known = [field.name for field in fields(cls)]
-        odd = [name for name in values if name not in known]
-        if odd:
-            raise WorkbenchError(f"unknown setting {odd[0]!r}; expected one of {', '.join(known)}")
+        for name in values:
+            _field(name)
         return cls(**values)
 
     @classmethod
     def resumed(cls, saved: Mapping[str, Any], given: Mapping[str, Any]) -> "Settings":
         """The settings of a run that goes on: its own, which those given now must not contradict."""
-        cls.of(**given)  # an unknown name is told as such
-        for name, value in given.items():
-            if name not in FREE and value != saved.get(name):
-                raise WorkbenchError(
-                    f"{name} is {value!r}, but the run to resume has {saved.get(name)!r}; "
-                    "leave it out, or train into another folder"
-                )
-        return cls.of(**{**saved, **{name: given[name] for name in FREE if name in given}})
+        own, now = cls.of(**saved), cls.of(**{**saved, **given})
+        for name in given:
+            if not _field(name).metadata["free"] and getattr(now, name) != getattr(own, name):
+                refuse_other(name, getattr(now, name), getattr(own, name))
+        return now
+
+
+def refuse_other(name: str, value: Any, own: Any) -> NoReturn:
+    """The error of something given again that is not the run's own."""
+    raise WorkbenchError(
+        f"{name} is {value!r}, but the run to resume has {own!r}; leave it out, or train into another folder"
+    )
 
 
 def typed(name: str, text: str) -> Any:
-    """The value of a setting as people write it; anything that does not fit its type is an error."""
-    kind = {field.name: str(field.type) for field in fields(Settings)}.get(name, "")
+    """The value of a setting as people write it; anything that does not fit is an error."""
+    known = _field(name)
+    kind = _kinds(known)[0]
+    if kind is dict:
+        raise WorkbenchError(f"{name} is {text!r}; a mapping is given in Python only: mw.fit(…, {name}={{'lrf': 0.1}})")
     try:
-        if "bool" in kind:
-            return {"true": True, "false": False}[text.lower()]
-        return int(text) if "int" in kind else float(text) if "float" in kind else text
+        value = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError):
-        what = "true or false" if "bool" in kind else "a whole number" if "int" in kind else "a number"
-        raise WorkbenchError(f"{name} is {text!r}; expected {what}") from None
+        value = text  # of which the check says what it should have been
+    return _checked(known, value)
+
+
+def default_text(known: Field) -> str:
+    """The default of a field as people read it."""
+    return str(known.default).lower() if type(known.default) is not float else f"{known.default:g}"
+
+
+def _field(name: str) -> Field:
+    known = {each.name: each for each in fields(Settings)}
+    if name not in known:
+        raise WorkbenchError(f"unknown setting {name!r}; expected one of {', '.join(known)}")
+    return known[name]
+
+
+def _kinds(known: Field) -> tuple[type, ...]:
+    """The types that its values may have, the telling one first."""
+    return get_args(known.type) or (known.type,)
+
+
+def _checked(known: Field, value: Any) -> Any:
+    """The value in Python's own types, as `run.json` gives it back; whatever does not fit its field is an error."""
+    kinds, choices, bounds = _kinds(known), known.metadata["choices"], known.metadata["bounds"]
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_own)
+        text.encode()  # a file holds no half of a surrogate pair
+        plain = json.loads(text)
+        if float in kinds and type(plain) is int:
+            plain = float(plain)
+        fits = type(plain) in kinds and (not choices or plain in choices)
+        fits = fits and (type(plain) is not dict or all(isinstance(key, str) for key in value))
+        if fits and (plain is None or all(BOUNDS[name][1](plain, bound) for name, bound in bounds.items())):
+            return plain
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass
+    words = " and ".join(f"{BOUNDS[name][0]} {bound:g}" for name, bound in bounds.items())
+    expected = f"one of {', '.join(choices)}" if choices else f"{KINDS[kinds[0]]} {words}".rstrip()
+    raise WorkbenchError(f"{known.name} is {shortened(' '.join(repr(value).split()), 80)}; expected {expected}")
+
+
+def _own(value: Any) -> Any:
+    """Of what JSON does not know: NumPy's scalars as Python's, any mapping as a dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError

@@ -1,7 +1,18 @@
-import pytest
+import argparse
+import ast
+import inspect
+import json
+import re
+from dataclasses import asdict, fields
+from types import MappingProxyType
 
-from mlworkbench import WorkbenchError
-from mlworkbench.settings import Settings, typed
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+from mlworkbench import WorkbenchError, cli
+from mlworkbench.data.prepare import prepare
+from mlworkbench.settings import Settings, default_text, typed
 
 
 @pytest.mark.parametrize(
@@ -22,9 +33,9 @@ from mlworkbench.settings import Settings, typed
         ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"positive_weight": 0.5}, "positive_weight is 0.5"),
         ({"positive_weight": 3.0, "loss": "asl"}, "above it only bce"),
-        ({"precision": "int8"}, "precision 'int8'"),
-        ({"loss": "focal"}, "loss 'focal'; expected one of bce, asl"),
-        ({"route": "magic"}, "route 'magic'"),
+        ({"precision": "int8"}, "precision is 'int8'"),
+        ({"loss": "focal"}, "loss is 'focal'; expected one of bce, asl"),
+        ({"route": "magic"}, "route is 'magic'"),
     ],
 )
 def test_settings_are_strict(settings, part):
@@ -54,3 +65,122 @@ def test_values_as_people_write_them():
     ):
         with pytest.raises(WorkbenchError, match=f"{name} is '{text}'; expected {kind}"):
             typed(name, text)
+
+
+WRONG = {
+    bool: ("false", 1, None, np.int64(0)),
+    int: ("5", True, 5.0, None, np.float32(5), np.array([5])),
+    float: ("0.5", True, None, 1j, float("inf"), 10**400, np.array([0.5]), np.bool_(True)),
+    str: (3, None, b"auto", ["auto"], PROJECT, "\udcff"),
+    dict: ("x", [("lrf", 0.1)], None, 3, {1: 2}, {"a": object()}, {"a": float("nan")}, {"a\udcff": 1}),
+}
+
+
+@pytest.mark.parametrize("known", fields(Settings), ids=lambda known: known.name)
+def test_every_setting_is_checked_by_its_type(known):
+    kind = float if known.name == "backbone_rate" else known.type
+    for value in WRONG[kind]:
+        if value is None and known.name == "backbone_rate":
+            continue
+        with pytest.raises(WorkbenchError) as caught:
+            Settings.of(**{known.name: value})
+        text = str(caught.value)
+        assert text.startswith(f"{known.name} is ") and "; expected " in text and "\n" not in text and len(text) < 250
+
+
+def test_numpy_scalars_are_taken_and_can_be_written():
+    given = {
+        "epochs": np.int64(3), "learning_rate": np.float32(0.25), "flip": np.bool_(True), "weight_decay": 1,
+        "model": np.str_("a.yaml"), "cache_gb": np.uint8(2), "backbone_rate": np.float64(0.5), "seed": np.array(4),
+        "route": "ultralytics",
+        "ultralytics": MappingProxyType({"lrf": np.float32(0.5), "freeze": (np.int64(1), 2), "plots": np.bool_(False)}),
+    }  # fmt: skip
+    chosen = Settings.of(**given)
+    written = json.loads(json.dumps(asdict(chosen)))
+    assert written == asdict(chosen) and Settings.of(**written) == chosen
+    assert chosen.flip is True and chosen.learning_rate == 0.25 and type(chosen.weight_decay) is float
+    assert chosen.ultralytics == {"lrf": 0.5, "freeze": [1, 2], "plots": False}
+    assert Settings.resumed(written, given) == chosen
+
+
+def test_what_belongs_together_may_be_given_to_a_resumed_run_in_part():
+    saved = asdict(Settings(route="ultralytics", loss="softmax", batch_size=64, accumulate=20))
+    assert Settings.resumed(saved, {"loss": "softmax"}) == Settings.resumed(saved, {"accumulate": 20})
+
+
+def test_a_mapping_is_no_text():
+    with pytest.raises(WorkbenchError, match="^ultralytics is 'x'; a mapping is given in Python only: mw.fit(.*)$"):
+        typed("ultralytics", "x")
+    with pytest.raises(WorkbenchError, match="unknown setting 'epoch'; expected one of model,"):
+        typed("epoch", "3")
+
+
+OFFERED = {
+    "model": ("--model", "NAME.yaml|NAME.pt", None),
+    "route": ("--route", None, ("loop", "ultralytics", "probe")),
+    "epochs": ("--epochs", "N", None),
+    "batch_size": ("--batch", "N", None),
+    "image_size": ("--imgsz", "N", None),
+    "learning_rate": ("--lr", "X", None),
+    "flip": ("--flip", None, None),
+    "seed": ("--seed", "N", None),
+    "precision": ("--precision", None, ("auto", "fp32", "bf16", "fp16")),
+    "device": ("--device", "D", None),
+    "workers": ("--workers", "N", None),
+    "loss": ("--loss", None, ("bce", "asl", "softmax")),
+    "compile": ("--compile", None, None),
+    "max_quarantine": ("--max-quarantine", "F", None),
+}
+FURTHER = ["head_epochs", "backbone_rate", "accumulate", "patience", "positive_weight", "ema", "weight_decay", "crop",
+           "folds", "cache_gb"]  # fmt: skip
+
+
+def test_the_command_line_offers_the_settings():
+    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    found = {action.dest: action for action in commands["train"]._actions}
+    names = [each.name for each in fields(Settings)]
+    offered = {name: (*a.option_strings, a.metavar, a.choices) for name, a in found.items() if name in names}
+    assert offered == OFFERED and [*OFFERED, *FURTHER, "ultralytics"] == names
+    others = {"help", "debug", "labels", "root", "classes", "splits", "corrections", "tag_delimiter", "run", "set",
+              "resume", "overwrite"}  # fmt: skip
+    assert found.keys() - OFFERED.keys() == others
+    assert all(each.metadata["help"] in found[each.name].help for each in fields(Settings) if each.metadata["flag"])
+    assert all(name in found["set"].help for name in FURTHER) and "ultralytics" not in found["set"].help
+    assert {"seed", "max_quarantine"} < {action.dest for action in commands["check"]._actions}
+    assert inspect.signature(prepare).parameters["max_quarantine"].default == Settings().max_quarantine
+
+
+def test_the_readme_has_the_further_settings():
+    table = re.search(r"^\| setting \|.*\n\|---.*\n((\|.*\n)+)", (PROJECT / "README.md").read_text(), re.MULTILINE)[1]
+    known = {each.name: each for each in fields(Settings)}
+    rows = [f"| `{name}` | {default_text(known[name])} | {known[name].metadata['help']} |" for name in FURTHER]
+    assert table.splitlines() == rows
+
+
+OTHERWISE = {
+    "image_size": 96
+}  # notebooks begin with the built-in images, which are of this size: more pixels would only cost time
+
+
+def test_notebooks_begin_with_the_settings_defaults():
+    found = set()
+    for path in (PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ()))
+        for node in ast.parse(source).body:
+            name, value = node.target.id, ast.literal_eval(node.value)
+            if hasattr(Settings, name):
+                found.add(name)
+                assert value == OTHERWISE.get(name, getattr(Settings(), name)), (path.name, name)
+                assert type(value).__name__ == node.annotation.id
+    assert found == {
+        "model",
+        "route",
+        "epochs",
+        "batch_size",
+        "image_size",
+        "learning_rate",
+        "flip",
+        "precision",
+        "seed",
+    }

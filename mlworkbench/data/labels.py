@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
@@ -45,8 +45,8 @@ class LabelTable:
     lines : int64 [N], the physical line of each row in `source` (in Parquet: the row, from 1)
     root : folder that the paths start from
     source, sha256 : the labels file and the digest of its bytes
-    classes_file : where the class names come from, or None where the labels file itself has them or none are known
     tag_delimiter : what parted the tags, or None in every other form
+    given : what `read_labels` was told beyond the file, by the names of its parameters
     split, group : object arrays [N] of str, or None where the file gives none
     notes : (kind, message) pairs about what was read and is worth knowing
     extra : object arrays [N] of str by the name of every other column beside a list of labels
@@ -60,8 +60,8 @@ class LabelTable:
     root: Path
     source: Path
     sha256: str
-    classes_file: Path | None = None
     tag_delimiter: str | None = None
+    given: dict[str, Any] = field(default_factory=dict)
     split: np.ndarray | None = None
     group: np.ndarray | None = None
     notes: tuple[tuple[str, str], ...] = ()
@@ -87,7 +87,7 @@ class LabelTable:
 def read_labels(
     path: str | Path,
     root: str | Path | None = None,
-    classes: str | Path | None = None,
+    classes: str | Path | Sequence[str] | None = None,
     splits: str | Path | None = None,
     tag_delimiter: str | None = None,
 ) -> LabelTable:
@@ -97,8 +97,8 @@ def read_labels(
     ----------
     path : the file; its form is told from its content
     root : where image paths start (default: the folder of the labels file)
-    classes : file with one class name a line (default: the header, else `classes.txt` beside the labels file, else
-        `class_0` …; tags without one are sorted)
+    classes : file with one class name a line, or the names themselves (default: the header, else `classes.txt` beside
+        the labels file, else `class_0` …; tags without one are sorted)
     splits : file `image_path,split` that overrides the labels file's own splits
     tag_delimiter : what parts tags (default: the first of `|`, `;` and `,` that occurs)
 
@@ -111,6 +111,7 @@ def read_labels(
     >>> table.y.shape                                            # doctest: +SKIP
     (3003, 10)
     """
+    options = {"root": root, "classes": classes, "splits": splits, "tag_delimiter": tag_delimiter}
     source = Path(path)
     layout, rows = open_layout(source)
     read = _Rows(layout)
@@ -119,10 +120,9 @@ def read_labels(
         read.faults.append((1, f"no rows; {EXPECTED}"))
 
     beside = source.parent / "classes.txt"
-    names_file = Path(classes) if classes is not None else None
-    if names_file is None and layout.form != "columns" and beside.is_file():
-        names_file = beside
-    names = None if names_file is None else _class_names(names_file)
+    if classes is None and layout.form != "columns" and beside.is_file():
+        classes = beside
+    names = _class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]
     delimiter = tag_delimiter
     if layout.form == "tags":
         delimiter = delimiter or next((d for d in TAG_DELIMITERS if any(d in str(cell) for cell in read.cells)), "|")
@@ -145,8 +145,8 @@ def read_labels(
         root=Path(root) if root is not None else source.parent,
         source=source,
         sha256=_digest(source),
-        classes_file=names_file,
         tag_delimiter=delimiter if layout.form == "tags" else None,
+        given={name: value for name, value in options.items() if value is not None},
         split=np.array(read.split, dtype=object)[kept] if layout.split is not None else None,
         group=np.array(read.group, dtype=object)[kept] if layout.group is not None else None,
         notes=tuple(notes),

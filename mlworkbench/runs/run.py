@@ -22,6 +22,7 @@ from ..network.infer import infer
 from ..network.model import YOLOClassifier, build_model, load_weights
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds, evaluate
+from ..settings import refuse_other
 from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
 from .folder import best_place
@@ -180,7 +181,7 @@ class Run:
     def table(self, corrections: Iterable[Correction] | None = None) -> LabelTable:
         """The labels as they were trained on, or with other corrections; a labels file that has changed is an error."""
         state = self.state
-        table = read_labels(self._labels_file(), self.root, state["classes_file"], tag_delimiter=state["tag_delimiter"])
+        table = read_labels(self._labels_file(), self.root, self.class_names, tag_delimiter=state["tag_delimiter"])
         if table.sha256 != state["labels_sha256"]:
             raise WorkbenchError(f"{table.source} has changed since this run was trained; train again to use it")
         return correct(table, self.corrections if corrections is None else corrections)
@@ -189,6 +190,37 @@ class Run:
         """The labels file: where it was, or by its name in the folder of the images; its digest tells whether it is."""
         there = Path(self.state["labels_file"])
         return next((file for file in (there, self.root / there.name) if file.is_file()), there)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What `read_labels` was told beyond the labels file when the run was begun, but for splits: see `splits`."""
+        own = {"root": self.root, "classes": self.class_names, "tag_delimiter": self.state["tag_delimiter"]}
+        return {name: own[name] for name in self.state.get("given", ()) if name in own}
+
+    def as_begun(self, table: LabelTable) -> LabelTable:
+        """The table as the run's was read, with its corrections, where it came without; other labels are refused."""
+        state, other = self.state, f"since {self.folder} was begun; train into another folder"
+        if table.sha256 != state["labels_sha256"]:
+            raise WorkbenchError(f"{table.source} or its classes have changed {other}")
+        forgotten = set(state.get("given", ())) - table.given.keys()
+        if forgotten:
+            corrections = [Correction(*row, "wrong") for row in table.changed]
+            table = correct(read_labels(table.source, **{**self.given, **table.given}), corrections)
+        if "splits" in forgotten:  # an image that was set aside has none, and will be set aside again
+            splits = self.splits()
+            table = replace(table, split=np.array([splits.get(path, SPLITS[0]) for path in table.paths], object))
+        if table.tag_delimiter != state["tag_delimiter"]:
+            refuse_other("tag_delimiter", table.tag_delimiter, state["tag_delimiter"])
+        if list(table.class_names) != self.class_names:
+            raise WorkbenchError(f"{table.source} or its classes have changed {other}")
+        if not {"corrected", "correction"} & {kind for kind, _ in table.notes}:
+            return correct(table, self.corrections)
+        if {tuple(row) for row in state.get("corrections", [])} != set(table.changed):
+            raise WorkbenchError(
+                f"the corrections are not those that {self.folder} was begun with; leave them out to go on with its "
+                "own, or train into another folder"
+            )
+        return table
 
     def split_table(self) -> LabelTable:
         """The images that the run took, with the labels and the splits that it gave them."""

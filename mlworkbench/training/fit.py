@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from ..data.corrections import correct
 from ..data.labels import LabelTable
-from ..data.prepare import MAX_QUARANTINE, Prepared, prepare
+from ..data.prepare import Prepared, prepare
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import write_csv, write_whole
 from ..network.batches import ImageDataset
@@ -42,7 +41,6 @@ def fit(
     run_dir: str | Path,
     overwrite: bool = False,
     resume: bool = False,
-    max_quarantine: float = MAX_QUARANTINE,
     on_epoch_end: Callable[[dict[str, float]], None] | None = None,
     callbacks: Mapping[str, Sequence[Callable]] | None = None,
     **settings: Any,
@@ -55,7 +53,8 @@ def fit(
     Parameters
     ----------
     overwrite : replace the run that is in the folder
-    resume : go on with it where it ended, with its own settings and precision; begin one where there is none
+    resume : go on with it where it ended, with its own settings, precision and whatever its labels were read with;
+        begin one where there is none
     settings : see `settings.Settings` (model, route, epochs, batch_size, image_size, learning_rate, precision, seed, …)
     on_epoch_end : called with each row of `history.csv`
     callbacks : for the route "ultralytics", functions by the name of Ultralytics' event, each called with its trainer
@@ -78,6 +77,8 @@ def fit(
         main = processes.is_main_process
         if processes.num_processes > 1 and chosen.route != "loop":
             raise WorkbenchError(f"route {chosen.route!r} trains in one process; several are for --route loop")
+        if chosen.route != "ultralytics" and any((callbacks or {}).values()):
+            raise WorkbenchError(f"callbacks with the route {chosen.route!r}; they are for the route 'ultralytics'")
         refuse_misfit(chosen.precision, processes.device)
         route_class = _route(chosen.route)
         route_class.check(chosen, processes.device)
@@ -90,12 +91,12 @@ def fit(
         if main and exists:  # refused now rather than after minutes of checking
             hold_folder()
         if resuming:
-            table = _same_labels(run, table)
+            table = run.as_begun(table)
             if run.status == "finished":
                 return run
         checkpoint = route_class.read_checkpoint(run) if resuming else None
         with processes.main_process_first():
-            prepared = prepare(table, chosen.seed, max_quarantine, silent=not main)
+            prepared = prepare(table, chosen.seed, chosen.max_quarantine, silent=not main)
         for line in prepared.in_short() if main else ():
             log.warning(line)
         with _seeded(chosen.seed, processes.device):
@@ -131,22 +132,6 @@ def _refuse_run(folder: Path, replaced: bool) -> None:
         raise WorkbenchError(
             f"{folder} holds a run; choose another folder, --resume to go on with it, or --overwrite to replace it"
         )
-
-
-def _same_labels(run: Run, table: LabelTable) -> LabelTable:
-    """The table with the run's own corrections, if it came with none; other labels than the run's are refused."""
-    if table.sha256 != run.state["labels_sha256"] or list(table.class_names) != run.class_names:
-        raise WorkbenchError(
-            f"{table.source} or its classes have changed since {run.folder} was begun; train into another folder"
-        )
-    if not table.changed:
-        return correct(table, run.corrections)
-    if {tuple(row) for row in run.state.get("corrections", [])} != set(table.changed):
-        raise WorkbenchError(
-            f"the corrections are not those that {run.folder} was begun with; leave them out to go on with its own, "
-            "or train into another folder"
-        )
-    return table
 
 
 def _refuse_other_images(run: Run, prepared: Prepared) -> None:
@@ -209,10 +194,11 @@ def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) ->
 def _begin(job: Job, precision: Precision) -> None:
     """Write what is known before the first step; everything that can refuse has had its say."""
     run, prepared, table = job.run, job.prepared, job.prepared.table
+    told = set(run.state.get("given", ())) if job.resuming else set()
     places = {
+        "given": sorted(told | table.given.keys()),
         "labels_file": str(table.source.resolve()),
         "image_root": str(table.root.resolve()),
-        "classes_file": None if table.classes_file is None else str(table.classes_file.resolve()),
         "device": str(job.processes.device),
         "processes": job.processes.num_processes,
         "versions": _versions(),

@@ -164,11 +164,18 @@ def _arguments(job: Job) -> dict[str, Any]:
         "save_dir": str(job.run.folder), "exist_ok": True, "epochs": settings.epochs, "batch": settings.batch_size,
         "imgsz": settings.image_size, "patience": settings.patience, "seed": settings.seed, "amp": amp,
         "workers": settings.workers, "device": str(device.index or 0) if device.type == "cuda" else device.type,
-        "optimizer": "AdamW", "lr0": settings.learning_rate, "lrf": 0.01, "cos_lr": True, "momentum": 0.9,
-        "weight_decay": settings.weight_decay, "warmup_epochs": 0.1 * settings.epochs, "warmup_bias_lr": 0.0,
-        "nbs": settings.batch_size, "plots": False, "verbose": False, **AUGMENTATIONS,
+        "lr0": settings.learning_rate,
     }  # fmt: skip
-    return dict(vars(get_cfg(overrides={**ours, **settings.ultralytics})))
+    return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
+
+
+def recipe(settings: Settings) -> dict[str, Any]:
+    """Arguments of their trainer beyond the settings: ours as far as the settings do not give them by its names."""
+    return {
+        "optimizer": "AdamW", "lrf": 0.01, "cos_lr": True, "momentum": 0.9, "weight_decay": settings.weight_decay,
+        "warmup_epochs": 0.1 * settings.epochs, "warmup_bias_lr": 0.0, "nbs": settings.batch_size, "plots": False,
+        "verbose": False, **AUGMENTATIONS, **settings.ultralytics,
+    }  # fmt: skip
 
 
 class MultiLabelTrainer(ClassificationTrainer):

@@ -30,8 +30,9 @@ from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
+from ..settings import Settings, refuse_other
 from .fit import fit
-from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator
+from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator, recipe
 
 # What decides their recipe: taken over as it is, where a loop's run would have our own.
 RECIPE = ("optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "plots")
@@ -111,6 +112,8 @@ class MultiLabelYOLO(YOLO):
     """
 
     def __init__(self, model: str | Path = "yolov8n-cls.pt", task: str | None = None, verbose: bool = False):
+        if task not in (None, "classify"):
+            raise WorkbenchError(f"task is {task!r}; expected 'classify', the only one with labels for whole images")
         super().__init__(model, "classify", verbose)
         self.run: Run | None = None
 
@@ -140,25 +143,27 @@ class MultiLabelYOLO(YOLO):
         Parameters
         ----------
         data : a labels file, or a LabelTable
-        resume : go on with the run that this `weights/last.pt` belongs to
+        resume : go on with the run that this `weights/last.pt` belongs to, or the one named here; its own arguments may
+            be given again
 
         Raises
         ------
-        WorkbenchError : an argument that cannot be honoured with several labels
+        WorkbenchError : an argument that cannot be honoured with several labels, or is not that of the run to resume
         """
-        given.pop("verbose", None)
-        if given.pop("resume", False):
-            run = _run_of(self.ckpt_path)
-            self.run = fit(run.split_table(), run.folder, resume=True, callbacks=self.callbacks)
+        if trainer is not None:
+            raise WorkbenchError("trainer is this package's own; what it should do otherwise goes into callbacks")
+        data, resume = given.pop("data", None), given.pop("resume", False)
+        table = data if isinstance(data, LabelTable) or data is None else read_labels(data)
+        if resume:
+            run = _run_of(self.ckpt_path if resume is True else resume)
+            again = _again(run, given)
+            table = run.split_table() if table is None else table
+            self.run = fit(table, run.folder, resume=True, callbacks=self.callbacks, **again)
+        elif table is None:
+            raise WorkbenchError("train needs data='labels.csv', a labels file as the workbench reads them")
         else:
-            data = given.pop("data", None)
-            if data is None:
-                raise WorkbenchError("train needs data='labels.csv', a labels file as the workbench reads them")
-            table = data if isinstance(data, LabelTable) else read_labels(data)
-            folder = {name: given.pop(name, DEFAULT_CFG_DICT[name]) for name in ("project", "name", "exist_ok")}
-            place = SimpleNamespace(**folder, task="classify", mode="train", save_dir=given.pop("save_dir", None))
             self.run = fit(
-                table, get_save_dir(place), bool(folder["exist_ok"]), callbacks=self.callbacks,
+                table, _folder(given), bool(given.get("exist_ok")), callbacks=self.callbacks,
                 model=str(self.ckpt_path or self.cfg), route="ultralytics", **_settings(given),
             )  # fmt: skip
         self._load(str(self.run.folder / folder_of.ULTRALYTICS_BEST))
@@ -169,9 +174,10 @@ class MultiLabelYOLO(YOLO):
 
     def val(self, validator: None = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
         """Scores of a split of the run that this checkpoint belongs to."""
-        if given:
+        odd = ["validator"] * (validator is not None) + list(given)
+        if odd:
             raise WorkbenchError(
-                f"val knows only split; {next(iter(given))} belongs to predict or to another labels file's run"
+                f"val knows only split; {', '.join(odd)}: for predict, or for another labels file's run"
             )
         self.metrics = MultiLabelMetrics()
         self.metrics.process(_run_of(self.ckpt_path).predictions(split))
@@ -191,19 +197,43 @@ def _run_of(weights: Any) -> Run:
     return Run(Path(str(weights)).parent.parent)
 
 
+PLACE = ("project", "name", "exist_ok", "save_dir")
+# Our settings by their names for them.
+OURS = {"epochs": "epochs", "batch": "batch_size", "imgsz": "image_size", "seed": "seed", "patience": "patience",
+        "lr0": "learning_rate", "workers": "workers", "amp": "precision", "device": "device"}  # fmt: skip
+
+
+def _folder(given: dict[str, Any]) -> Path:
+    """The run folder that their arguments name."""
+    chosen = {name: given[name] for name in PLACE if given.get(name) is not None}
+    if "save_dir" in chosen and (idle := sorted({"project", "name"} & chosen.keys())):
+        raise WorkbenchError(f"{', '.join(idle)} beside save_dir, which is the whole folder; leave one of them out")
+    usual = {name: DEFAULT_CFG_DICT.get(name) for name in PLACE}
+    return get_save_dir(SimpleNamespace(**{**usual, **chosen, "task": "classify", "mode": "train"}))
+
+
+def _again(run: Run, given: dict[str, Any]) -> dict[str, Any]:
+    """Our settings for arguments given again; one that is not as the run to resume has it is refused."""
+    own, now = Settings.of(**run.state["settings"]), Settings.of(route="ultralytics", **_settings(given))
+    has = {**DEFAULT_CFG_DICT, "model": own.model, **recipe(own)}
+    for name in [name for name in given if name not in (*OURS, "exist_ok")]:
+        if name not in PLACE and now.ultralytics[name] != has.get(name):
+            refuse_other(name, given[name], has.get(name))
+        if name in PLACE and _folder({**given, "exist_ok": True}) != run.folder.resolve():
+            refuse_other(name, given[name], str(run.folder))
+    return {OURS[name]: getattr(now, OURS[name]) for name in given if name in OURS}
+
+
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
     device = usual["device"]
     if isinstance(device, (list, tuple)) or "," in str(device):
         raise WorkbenchError("several devices are for the loop: torchrun … -m -- mlworkbench train")
-    ours = {
-        "epochs": usual["epochs"], "batch_size": usual["batch"], "image_size": usual["imgsz"], "seed": usual["seed"],
-        "patience": usual["patience"], "learning_rate": usual["lr0"],
+    ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
         "workers": min(usual["workers"], os.cpu_count() or 1),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
         "device": "auto" if device in (None, "") else f"cuda:{device}" if str(device).isdigit() else str(device),
-    }  # fmt: skip
-    named = ("epochs", "batch", "imgsz", "seed", "patience", "workers", "lr0", "amp", "device")
-    theirs = {name: usual[name] for name in RECIPE} | {"verbose": True}
-    return ours | {"ultralytics": theirs | {name: value for name, value in given.items() if name not in named}}
+    }
+    theirs = {name: usual[name] for name in (*RECIPE, "verbose")}
+    return ours | {"ultralytics": theirs | {n: value for n, value in given.items() if n not in (*OURS, *PLACE)}}

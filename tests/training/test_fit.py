@@ -23,7 +23,7 @@ from conftest import PROJECT
 from helpers import writes_by
 from PIL import Image
 
-from mlworkbench import Run, WorkbenchError, fit, read_labels
+from mlworkbench import Run, WorkbenchError, cli, fit, read_labels
 from mlworkbench.files import write_whole
 from mlworkbench.runs import folder as folder_of
 from mlworkbench.training import loop, recorder
@@ -192,6 +192,119 @@ def test_resume_refuses_other_classes_images_or_processes(demo_labels, tmp_path)
     Image.new("RGB", (96, 96)).save(tmp_path / "data/images/00007.jpg")
     with pytest.raises(WorkbenchError, match="the images or their splits have changed since"):
         fit(read_labels(labels), run.folder, resume=True)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A data set of which no default is true, and a run of it of which the last epoch is left to do.
+
+    Its classes.txt is another's, its images lie elsewhere, every second one is bad, and names, splits and what parts
+    its tags are told on the command line only.
+    """
+    home, dice = tmp_path_factory.mktemp("odd"), np.random.default_rng(0)
+    (home / "labels").mkdir()
+    (home / "labels/classes.txt").write_text("other\nnames\n")
+    (home / "names.txt").write_text("hat\ncat\nnever\n")
+    rows, splits = ["image_path,tags"], ["image_path,split"]
+    for i in range(48):
+        rows.append(f"{i}.png,{('cat', 'hat', 'cat/hat', '/')[dice.integers(4)]}")
+        splits.append(f"{i}.png,{('train', 'train', 'val', 'test')[i // 2 % 4]}")
+        for folder in ("images", "others"):
+            (home / folder).mkdir(exist_ok=True)
+            if i % 2:
+                (home / folder / f"{i}.png").write_text("no image")
+            else:
+                pixels = dice.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(home / folder / f"{i}.png")
+    (home / "labels/labels.csv").write_text("\n".join(rows))
+    (home / "splits.csv").write_text("\n".join(splits))
+    told = {"--root": "images", "--classes": "names.txt", "--splits": "splits.csv"}
+    options = [text for name, value in told.items() for text in (name, str(home / value))]
+    options += ["--tag-delimiter", "/", "--max-quarantine", "0.6"]
+    begin = ["--epochs", "2", "--imgsz", "32", "--batch", "4", "--precision", "fp32", "--run", str(home / "run")]
+    assert cli.main(["train", str(home / "labels/labels.csv"), *options, *begin]) == 0
+    ended = trained(home / "run")
+    os.replace(home / "run" / folder_of.PREVIOUS, home / "run" / folder_of.RESUME)
+    Run(home / "run").write_state(status="interrupted")
+    return home, options, ended
+
+
+def unfinished(begun, folder):
+    shutil.copytree(begun[0] / "run", folder)
+    return ["train", str(begun[0] / "labels/labels.csv"), "--run", str(folder), "--resume"]
+
+
+def test_a_resumed_run_needs_nothing_repeated(begun, tmp_path):
+    home, options, ended = begun
+    command = unfinished(begun, tmp_path / "again")
+    assert cli.main([*command, *options]) == 0 and trained(tmp_path / "again") == ended
+    for name in ("names.txt", "splits.csv"):  # nobody needs them any longer
+        shutil.move(home / name, tmp_path / name)
+    try:
+        assert cli.main(unfinished(begun, tmp_path / "bare")) == 0 and trained(tmp_path / "bare") == ended
+        run = Run(tmp_path / "bare")
+        assert run.class_names == run.table().class_names == ["hat", "cat", "never"]
+        assert len(run.splits()) == 24 and len(run.predictions("train")) == 12
+        assert run.state["settings"]["max_quarantine"] == 0.6 and run.root == home / "images"
+        unfinished(begun, tmp_path / "python")
+        (home / "labels/classes.txt").rename(tmp_path / "classes.txt")
+        table = read_labels(home / "labels/labels.csv")
+        assert table.class_names != run.class_names
+        assert fit(table, tmp_path / "python", resume=True).status == "finished"
+        assert trained(tmp_path / "python") == ended
+    finally:
+        for name in ("names.txt", "splits.csv"):
+            shutil.move(tmp_path / name, home / name)
+        (home / "labels/classes.txt").write_text("other\nnames\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--max-quarantine", "0.7", "max_quarantine is 0.7, but the run to resume has 0.6"),
+        ("--tag-delimiter", "|", "tag_delimiter is '|', but the run to resume has '/'"),
+        ("--classes", "more.txt", "or its classes have changed since"),
+        ("--splits", "moved.csv", "the images or their splits have changed since"),
+        ("--root", "others", "the images or their splits have changed since"),
+    ],
+)
+def test_what_contradicts_the_data_of_a_run_is_refused(begun, tmp_path, capsys, option, value, part):
+    home = begun[0]
+    (home / "more.txt").write_text("cat\nhat\nnever\n")
+    (home / "moved.csv").write_text((home / "splits.csv").read_text().replace("0.png,train", "0.png,val", 1))
+    command = unfinished(begun, tmp_path / "run")
+    before = (tmp_path / "run" / folder_of.STATE).read_bytes()
+    assert cli.main([*command, option, str(home / value) if (home / value).exists() else value]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("error: ") and part in said and said.count("error") == 1
+    assert (tmp_path / "run" / folder_of.STATE).read_bytes() == before
+
+
+def test_images_that_moved_are_told_once(demo_labels, tmp_path):
+    shutil.copytree(demo_labels.parent, tmp_path / "data")
+    labels, run = tmp_path / "data/labels.csv", fit(read_labels(demo_labels), tmp_path / "run", **TINY)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "data/images").rename(tmp_path / "moved/images")
+    for table in (read_labels(labels, tmp_path / "moved"), read_labels(labels)):
+        os.replace(run.folder / folder_of.PREVIOUS, run.folder / folder_of.RESUME)
+        Run(run.folder).write_state(status="interrupted")
+        assert fit(table, run.folder, resume=True).root == tmp_path / "moved"
+
+
+def test_another_delimiter_that_gives_the_same_classes_is_refused_too(begun, tmp_path):
+    unfinished(begun, tmp_path / "run")
+    Run(tmp_path / "run").write_state(given=[])
+    home = begun[0]
+    table = read_labels(home / "labels/labels.csv", home / "images", home / "names.txt", home / "splits.csv", "/")
+    Run(tmp_path / "run").write_state(tag_delimiter="|")
+    with pytest.raises(WorkbenchError, match=r"tag_delimiter is '/', but the run to resume has '\|'; leave it out"):
+        fit(table, tmp_path / "run", resume=True)
+
+
+def test_callbacks_that_no_route_would_call_are_refused(demo_labels, tmp_path):
+    with pytest.raises(WorkbenchError, match="callbacks with the route 'loop'"):
+        fit(read_labels(demo_labels), tmp_path / "run", callbacks={"on_train_start": [print]}, **TINY)
+    assert not (tmp_path / "run").exists()
 
 
 def test_checkpoints_that_cannot_be_read_are_refused_and_never_kept_as_the_one_before(demo_labels, tmp_path):

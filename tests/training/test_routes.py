@@ -357,6 +357,76 @@ def test_multi_label_yolo_resumes_and_their_augmentations_are_theirs(table, tmp_
     assert again.run.status == "finished" and set(kinds) == {(False, 0.4)} and len(again.run.history) == 3
 
 
+@pytest.fixture(scope="module")
+def stopped(table, tmp_path_factory):
+    """Their `last.pt` of a training of which two epochs are left to do."""
+    model, folder = mw.MultiLabelYOLO("yolo11n-cls.yaml"), tmp_path_factory.mktemp("stopped") / "x"
+
+    def stop(trainer):
+        if trainer.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model.add_callback("on_train_epoch_start", stop)
+    model.train(data=table, epochs=3, imgsz=32, batch=16, amp=False, save_dir=str(folder), lrf=0.5, verbose=False)
+    assert model.run.status == "interrupted"
+    return folder / folder_of.ULTRALYTICS_LAST
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"epochs": 100}, "epochs is 100, but the run to resume has 3"),
+        ({"batch": 8}, "batch_size is 8, but the run to resume has 16"),
+        ({"imgsz": 64}, "image_size is 64"),
+        ({"lr0": 0.5}, "learning_rate is 0.5"),
+        ({"amp": True}, "precision is 'auto'"),
+        ({"lrf": 0.1}, "lrf is 0.1, but the run to resume has 0.5"),
+        ({"fliplr": 0.5}, "fliplr is 0.5, but the run to resume has 0.0"),
+        ({"verbose": True}, "verbose is True, but the run to resume has False"),
+        ({"model": "yolov8n-cls.yaml"}, "model is 'yolov8n-cls.yaml', but the run to resume has 'yolo11n-cls.yaml'"),
+        ({"nonsense": 1}, "nonsense is 1"),
+        ({"name": "y"}, "name is 'y'"),
+        ({"save_dir": "y"}, "save_dir is 'y'"),
+        ({"trainer": MultiLabelTrainer}, "trainer is this package's own"),
+        ({"data": "one"}, "or its classes have changed since"),
+    ],
+)
+def test_multi_label_yolo_resumes_with_the_runs_own_arguments_only(table, stopped, tmp_path, given, part):
+    if given == {"data": "one"}:
+        given = {"data": read_labels_of_one_class(table, tmp_path)}
+    before = (stopped.parent.parent / "run.json").read_bytes()
+    with pytest.raises(WorkbenchError) as caught:
+        mw.MultiLabelYOLO(stopped).train(resume=True, **given)
+    assert part in str(caught.value) and "\n" not in str(caught.value)
+    assert (stopped.parent.parent / "run.json").read_bytes() == before
+
+
+def test_multi_label_yolo_takes_its_own_arguments_again(table, stopped, tmp_path):
+    shutil.copytree(stopped.parent.parent, tmp_path / "x")
+    same = {"epochs": 3, "imgsz": 32, "batch": 16, "amp": False, "lrf": 0.5, "fliplr": 0.0, "optimizer": "auto"}
+    place = {"project": str(tmp_path), "name": "x", "exist_ok": True}
+    last, model = tmp_path / "x" / folder_of.ULTRALYTICS_LAST, mw.MultiLabelYOLO("yolo11n-cls.yaml")
+    model.train(resume=str(last), data=str(table.source), workers=0, device="cpu", **same, **place)
+    assert model.run.status == "finished" and len(model.run.history) == 3 and model.run.folder == tmp_path / "x"
+    assert Run(stopped.parent.parent).status == "interrupted"
+    assert model.run.state["settings"]["ultralytics"]["verbose"] is False  # honoured
+
+
+def test_multi_label_yolo_refuses_all_that_would_have_no_effect(table, theirs, tmp_path):
+    model = mw.MultiLabelYOLO(theirs.folder / folder_of.ULTRALYTICS_BEST)
+    for call, part in (
+        (lambda: model.train(trainer=MultiLabelTrainer, data=table), "trainer is this package's own"),
+        (lambda: model.train(data=table, save_dir=str(tmp_path / "y"), name="z"), "name beside save_dir"),
+        (lambda: model.val(validator=print), "validator"),
+        (lambda: model.val(imgsz=64, batch=2), "imgsz, batch"),
+        (lambda: mw.MultiLabelYOLO("yolo11n-cls.yaml", task="detect"), "task is 'detect'"),
+    ):
+        with pytest.raises(WorkbenchError) as caught:
+            call()
+        assert part in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_hostile_and_foreign_files_are_refused_wherever_one_is_read(table, theirs, tmp_path):
     from ultralytics.nn.tasks import DetectionModel
 
