@@ -113,9 +113,12 @@ class Settings:
         """The settings of a run that goes on: its own, which those given now must not contradict."""
         own, now = cls.of(**saved), cls.of(**{**saved, **given})
         for name in given:
-            if not _field(name).metadata["free"] and getattr(now, name) != getattr(own, name):
+            if name not in FREE and getattr(now, name) != getattr(own, name):
                 refuse_other(name, getattr(now, name), getattr(own, name))
         return now
+
+
+FREE = tuple(known.name for known in fields(Settings) if known.metadata["free"])
 
 
 def refuse_other(name: str, value: Any, own: Any) -> NoReturn:
