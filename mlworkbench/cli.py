@@ -198,7 +198,7 @@ def _check(args: argparse.Namespace) -> None:
         prepared = prepare(table, settings.seed, settings.max_quarantine)
         found |= _found(prepared) | {"splits": prepared.split_sizes}
     except BaseException as error:  # whatever it is: without it the JSON would look clean
-        faults = error.faults if isinstance(error, LabelFaults) else [(0, str(error) or type(error).__name__)]
+        faults = error.faults if isinstance(error, LabelFaults) else [(1, str(error) or type(error).__name__)]
         found["faults"] = [{"line": line, "message": message} for line, message in faults]
         if isinstance(error, TooFewImages):
             found |= _found(error)

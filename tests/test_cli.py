@@ -111,7 +111,7 @@ def test_the_json_of_a_check_holds_every_refusal(
     assert status == {"interrupted": 130, "bug": 1}.get(case, 2)
     found = json.loads((tmp_path / "c.json").read_text())
     assert list(found) == ["rows", "class_names", "faults", "quarantine", "warnings", "splits"]
-    assert [fault["line"] for fault in found["faults"]] == [0] and message in found["faults"][0]["message"]
+    assert [fault["line"] for fault in found["faults"]] == [1] and message in found["faults"][0]["message"]
     assert "more than 100" not in found["faults"][0]["message"] and len(found["quarantine"]) == set_aside
     assert found["rows"] == (known and len(rows)) and found["class_names"] == ["cat"] * known
     kinds = [warning["kind"] for warning in found["warnings"]]
