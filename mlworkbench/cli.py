@@ -190,11 +190,11 @@ def _check(args: argparse.Namespace) -> None:
     from .files import write_json
 
     _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
-    settings = Settings.of(**_settings(args))
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:
         table = _read(args)
         found |= {"rows": len(table), "class_names": table.class_names}
+        settings = Settings.of(**_settings(args))
         prepared = prepare(table, settings.seed, settings.max_quarantine)
         found |= _found(prepared) | {"splits": prepared.split_sizes}
     except BaseException as error:  # whatever it is: without it the JSON would look clean

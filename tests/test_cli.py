@@ -82,7 +82,7 @@ def test_check_shows_every_bad_image_also_when_it_refuses(write_labels, tmp_path
         ("empty split", "no image is left for the split 'test'", 1, True),
         ("too many", "1 of 5 images cannot be used (line 6, 'absent.png': missing), more than 15%", 1, True),
         ("none left", "1 of 1 images cannot be used (line 2, 'absent.png': missing), and none is left", 1, True),
-        ("seed", "seed -1; expected a whole number", 0, True),
+        ("seed", "seed is -1; expected a whole number", 0, True),
         ("no file", "labels.csv: No such file or directory", 0, False),
         ("no class", "class 'other' stands in only one of the header and the classes file", 0, False),
         ("interrupted", "KeyboardInterrupt", 0, True),
