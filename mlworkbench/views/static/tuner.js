@@ -305,11 +305,10 @@ function render({ model, el }) {
       clearTimeout(silence);
     }
     if (awaited || moved) return; // the answer to what was done since will hold this too
-    const order = String(now.order);
     now = structuredClone(state);
     status.textContent = now.message;
     options.forEach((option, c) => { option.textContent = row(c); });
-    if (String(now.order) !== order) classes.append(...now.order.map((c) => options[c])); // else it stays scrolled
+    classes.append(...now.order.map((c) => options[c]));
     classes.value = now.chosen;
     show();
     if (place() !== looked) later();
