@@ -210,7 +210,9 @@ def test_the_list_begins_with_what_needs_attention():
     assert t.state["order"] == [1, 0, 2, 3] and t.state["unmet"] == [False, True, False, True]
     t.choose(0)
     t.move(0.9)
-    assert t.state["order"] == [1, 0, 2, 3]
+    t.choose(1)
+    t.apply("f1")  # which is met
+    assert t.state["order"] == [1, 0, 2, 3] and not t.state["unmet"][1]
     t.apply("default", to_all=True)
     assert t.state["unmet"] == 4 * [False] and t.state["order"][-1] == 3
 
