@@ -12,7 +12,7 @@ import pandas as pd
 import PIL.Image
 from matplotlib.figure import Figure
 
-from ..data.images import load_named
+from ..data.images import ImageFault, load_named
 from ..data.labels import LabelTable
 from ..text import shortened
 from . import plots
@@ -88,6 +88,22 @@ def data_uri(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, "jpeg", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def small(image_path: str, root: Path) -> str:
+    """A thumbnail that a page can hold in itself; "" for an image that cannot be read."""
+    try:
+        return data_uri(thumbnail(image_path, root))
+    except ImageFault:
+        return ""
+
+
+def image(uri: str, alt: str) -> str:
+    """A thumbnail (see `small`) as HTML."""
+    alt = escape(alt)
+    if not uri:
+        return f"<div role='img' aria-label='{alt}' title='{alt}'>cannot be read</div>"
+    return f"<img alt='{alt}' title='{alt}' src='{uri}'>"
 
 
 class ClassGallery(w.VBox):

@@ -9,12 +9,10 @@ import ipywidgets as w
 import numpy as np
 
 from ..analysis.datamap import MappedImages, project
-from ..exceptions import WorkbenchError
 from ..scoring.metrics import outcomes
 from ..text import shortened
-from .galleries import thumbnail
+from .galleries import image, small
 from .style import MAP_MARKS
-from .tuner_picture import image
 
 MOST = 12  # images shown at once
 PAIRS = 200  # near duplicates in the list
@@ -201,11 +199,8 @@ class DataMap(w.VBox):
         mark = "✗\u00a0" if ((y >= 0) & ((y == 1) != present)).any() else ""
         lines = [f"{mark}{shortened(Path(path).name)} ({self.images.split[row]})"]
         lines += [f"labels: {named(y == 1)}", f"called: {named(present)}"]
-        try:
-            pixels = thumbnail(path, self.images.root)
-        except WorkbenchError:
-            pixels = None
-        return f"<figure>{image(pixels, path)}<figcaption>{'<br>'.join(map(escape, lines))}</figcaption></figure>"
+        shown = image(small(path, self.images.root), path)
+        return f"<figure>{shown}<figcaption>{'<br>'.join(map(escape, lines))}</figcaption></figure>"
 
     def _say(self, text: str) -> None:
         self._status.value = f"<p role='status' aria-live='polite' class='tex2jax_ignore'>{escape(text)}</p>"

@@ -17,7 +17,7 @@ from ..exceptions import WorkbenchError
 from ..runs.run import Run
 from ..scoring.thresholds import margin
 from ..text import number, shortened
-from .galleries import data_uri, lit, thumbnail
+from .galleries import data_uri, lit, small
 
 STATIC = Path(__file__).with_name("static")
 PICTURE = 420  # pixels of the longer side
@@ -209,11 +209,7 @@ class LabelReview(anywidget.AnyWidget):
     def _tile(self, suspect: int) -> dict[str, str]:
         row, c, (path, name) = self._label(suspect)
         said = f"label {LABELS[int(self._y[row, c])]}\np {number(self._p[row, c])}"
-        try:
-            small = data_uri(thumbnail(path, self._run.root))
-        except ImageFault:
-            small = ""
-        return {"picture": small, "name": shortened(name, 30), "said": said}
+        return {"picture": small(path, self._run.root), "name": shortened(name, 30), "said": said}
 
     def _said(self, suspect: int) -> dict[str, Any]:
         """The picture of a suspect's image and all that is known of the label, in words."""

@@ -1,17 +1,15 @@
-import asyncio
-import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_score, recall_score
+from conftest import HOSTILE_NAMES
+from sklearn.metrics import f1_score
 from test_metrics import random_case
 
 from mlworkbench import Thresholds, WorkbenchError, tune_thresholds
-from mlworkbench.scoring.thresholds import Curves
 from mlworkbench.text import number
-from mlworkbench.views import tuner, tuner_picture
+from mlworkbench.views import tuner
 from mlworkbench.views.tuner import ThresholdTuner
 
 
@@ -28,28 +26,9 @@ def its(case):
     )
 
 
-def text_of(widget):
-    return re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", widget.value, flags=re.DOTALL)).strip()
-
-
-def test_everything_follows_a_move_and_no_other_class_does(case, its):
-    t = its.tuner
-    t.classes.value = 1
-    before, rows = t.values.copy(), dict(zip(t.classes._options_values, t.classes._options_labels, strict=True))
-    t.slider.value = 0.25
-    known = case.labels[:, 1] >= 0
-    y, called = case.labels[known, 1], case.probabilities[known, 1] >= 0.25
-    numbers = text_of(t._layer)
-    for score in (precision_score, recall_score, f1_score):
-        assert f"{score(y, called):.3f}" in numbers
-    for truth, said, what in ((1, 1, "found"), (1, 0, "missed"), (0, 1, "false alarms"), (0, 0, "rightly")):
-        assert f" {((y == truth) & (called == said)).sum()} {what}" in numbers
-    macro = [f1_score(*both(case, c, t.values[c])) for c in range(3)]
-    assert f"{np.mean(macro):.4f}" in numbers and f"was {t._macro:.4f}" in numbers
-    assert t.field.value == 0.25 and t.values[1] == 0.25 and (np.delete(t.values, 1) == np.delete(before, 1)).all()
-    now = dict(zip(t.classes._options_values, t.classes._options_labels, strict=True))
-    assert [c for c in range(3) if now[c] != rows[c]] == [1] and "0.250" in now[1]
-    assert "Not saved: 1 threshold changed." in t._status.value and t.thresholds.objective == "by hand"
+def do(tuner, what, c, *values):
+    """As the page would."""
+    tuner._take({"do": what, "class": c, "with": values, "token": f"{what} {c} {values}"})
 
 
 def both(case, c, threshold):
@@ -57,25 +36,42 @@ def both(case, c, threshold):
     return case.labels[known, c], case.probabilities[known, c] >= np.float32(threshold)
 
 
-def test_a_move_sends_the_layer_and_the_two_paired_controls_alone(its, monkeypatch):
+def test_everything_follows_a_move_and_no_other_class_does(case, its):
+    t = its.tuner
+    t.choose(1)
+    before = t.state
+    do(t, "move", 1, 0.25)
+    now = t.state
+    assert t.values[1] == 0.25 == now["values"][1] and now["heard"] == "move 1 (0.25,)" and now["chosen"] == 1
+    assert now["f1"] == [f1_score(*both(case, c, t.values[c])) for c in range(3)]
+    for what in ("values", "f1", "unmet"):
+        assert [c for c in range(3) if now[what][c] != before[what][c]] in ([1], [])
+    assert now["order"] == before["order"]  # a list that jumps cannot be walked
+    assert "Not saved: 1 threshold changed." in now["message"] and t.thresholds.objective == "by hand"
+    assert t.fixed["macro"] == pytest.approx(np.mean(before["f1"]))
+
+
+def test_a_class_comes_with_its_sorted_probabilities_and_a_move_with_none(case, its):
     t, sent = its.tuner, []
-    monkeypatch.setattr(t, "_later", lambda: None)  # what waits until the slider rests
-    for widget in (t, t.classes, t.slider, t.field, t._background, t._layer, t._images, t._status):
-        widget.observe(lambda change: sent.append((change["owner"], change["name"])))
-    t.slider.value = 0.31
-    assert {widget for widget, _ in sent} == {t.slider, t.field, t._layer}
-    assert len(t._layer.value) < 3000
+    t.observe(lambda change: sent.append(change["name"]), ["fixed", "state", "curve", "images"])
+    do(t, "choose", 2)
+    known, present = (np.frombuffer(t.curve[name], "<f4") for name in ("known", "present"))
+    p = case.probabilities[:, 2]
+    assert (known == np.sort(p)).all() and (present == np.sort(p[case.labels[:, 2] == 1])).all()
+    assert t.curve["class"] == 2 and sent == ["curve", "state"]
+    do(t, "move", 2, 0.31)
+    assert sent == ["curve", "state", "state"]
 
 
-def test_values_stay_exact_though_the_slider_shows_steps(case):
+def test_values_stay_exact(case):
     values = np.array([0.44967, 1e-6, 1 - 2**-24], np.float32)
     t = ThresholdTuner(case, Thresholds.default(case.class_names).with_values(values))
     for c in range(3):
-        t.classes.value = c
-        assert t.slider.value == round(t.slider.value, 2) and abs(t.field.value - values[c]) < 1e-5
-    assert (t.values == values).all() and "No changes" in t._status.value
-    t.field.value = 1e-5
-    assert t.values[2] == np.float32(1e-5) and t.slider.value == 0
+        do(t, "choose", c)
+        assert t.state["values"][c] == values[c]
+    assert (t.values == values).all() and "No changes" in t.state["message"]
+    do(t, "move", 2, 1e-5)
+    assert t.values[2] == np.float32(1e-5)
     assert [number(v) for v in (0.0, 1e-6, 0.25, 0.9999999, 1.0)] == [
         "0.000", "1e-06", "0.250", "1−1e-07", "1.000"
     ]  # fmt: skip
@@ -84,8 +80,7 @@ def test_values_stay_exact_though_the_slider_shows_steps(case):
 @pytest.mark.parametrize("objective, target", [(o, tuner.RULES[o][2] or None) for o in tuner.RULES])
 def test_a_rule_for_all_gives_what_tuning_gives(case, its, objective, target):
     t = its.tuner
-    t.scope.value = True
-    t.buttons[objective].click()
+    do(t, "apply", 0, objective, target, True)
     wanted = (
         Thresholds.default(case.class_names) if objective == "default" else tune_thresholds(case, objective, target)
     )
@@ -97,77 +92,87 @@ def test_a_rule_for_all_gives_what_tuning_gives(case, its, objective, target):
     assert (t.thresholds.values == tune_thresholds(case).values).all() and t.thresholds.objective == "f1"
 
 
+def test_the_page_offers_every_rule_with_a_target_that_it_takes(case, its):
+    for objective, _, label, first, step, _, most in its.tuner.fixed["rules"]:
+        assert not label or 0 < step <= first <= most
+        do(its.tuner, "apply", 0, objective, first if label else None, False)
+        assert its.tuner._how[0][0] == objective
+
+
 def test_a_rule_for_one_class_leaves_the_others_and_drops_the_name_of_the_objective(case, its):
     t = its.tuner
-    t.classes.value = 2
-    t.buttons["recall"].click()
+    do(t, "apply", 2, "recall", 0.9, False)
     own, kept = tune_thresholds(case, "recall", 0.9).values, tune_thresholds(case).values
     assert t.values.tolist() == [kept[0], kept[1], own[2]]
     assert t.thresholds.objective == "by hand" and t.thresholds.met is None
-    t.buttons["f1"].click()
+    do(t, "apply", 2, "f1", None, False)
     assert t.thresholds.objective == "f1" and (t.values == kept).all()
 
 
 def test_undo_takes_back_every_step_and_goes_to_its_class(its):
     t = its.tuner
     start, states = t.values.copy(), []
-    t.classes.value = 0
+    t.choose(0)
     for act in (
-        lambda: setattr(t.slider, "value", 0.9),
-        lambda: setattr(t.classes, "value", 1) or setattr(t.field, "value", 0.123),
+        lambda: t.move(0.9),
+        lambda: t.choose(1) or t.move(0.123),
         lambda: t.apply("precision", 0.7, to_all=True),
         lambda: t.apply("default"),
     ):
         states.append((t.values.copy(), t.thresholds.objective))
         act()
-    t.classes.value = 2
     for values, objective in states[::-1]:
-        t.buttons["undo"].click()
+        do(t, "undo", 2)
         assert (t.values == values).all() and t.thresholds.objective == objective
-    assert (t.values == start).all() and t.classes.value == 0 and "Not saved" not in t._status.value
+        assert t.state["values"] == values.tolist() and t.curve["class"] == t.state["chosen"]
+    assert (t.values == start).all() and t.state["chosen"] == 0 and "Not saved" not in t.state["message"]
     t.undo()
-    assert "Nothing to undo" in t._status.value
+    assert "Nothing to undo" in t.state["message"]
 
 
-def test_moves_without_a_rest_are_one_step_and_images_wait_for_the_rest(its, monkeypatch):
-    t, drawn = its.tuner, []
-    monkeypatch.setattr(tuner, "REST", 0.05)
-    monkeypatch.setattr(t, "_nearest", lambda: drawn.append(1) or "")
+def test_a_message_is_about_its_class_whatever_is_chosen(case, its):
+    t = its.tuner
     start = t.values.copy()
-
-    async def drag():
-        for value in (0.2, 0.3, 0.4):
-            t.slider.value = value
-            await asyncio.sleep(0)
-        assert not drawn
-        await asyncio.sleep(0.5)
-        t.slider.value = 0.5
-        await asyncio.sleep(0.5)
-
-    asyncio.run(drag())
-    assert len(drawn) == 2
-    t.undo()
-    assert t.values[t.classes.value] == np.float32(0.4)
-    t.undo()
-    assert (t.values == start).all()
+    do(t, "choose", 0)
+    t.choose(2)  # from another cell, while the page still shows the first class
+    do(t, "move", 0, 0.9)
+    assert t.values.tolist() == [np.float32(0.9), *start[1:]] and t.state["chosen"] == 0
+    t.choose(2)
+    do(t, "apply", 1, "recall", 0.9, False)
+    assert (t.values[[0, 2]] == [np.float32(0.9), start[2]]).all() and t.state["chosen"] == 1
+    t.choose(2)
+    t._take({"do": "look", "class": 1})
+    assert t.state["chosen"] == 2 and t.images["class"] == 1  # looking changes nothing
 
 
 def test_save_hands_over_what_stands_and_says_where_or_why_not(case, its):
     t = its.tuner
-    t.slider.value = 0.75
-    t.buttons["save"].click()
+    c = t.state["chosen"]
+    do(t, "move", c, 0.75)
+    do(t, "save", c)
     (saved,) = its.saved
-    assert saved.values[t.classes.value] == 0.75 and saved.split == "test" and len(saved.tuned_paths) == 200
-    assert "Saved to here.json." in t._status.value and "Not saved" not in t._status.value
+    assert saved.values[c] == 0.75 and saved.split == "test" and len(saved.tuned_paths) == 200
+    assert "Saved to here.json." in t.state["message"] and "Not saved" not in t.state["message"]
     assert (saved.positives == (case.labels == 1).sum(0)).all()
 
     def locked(_):
         raise WorkbenchError("the run is being written by <process 7>")
 
     refused = ThresholdTuner(case, saved, save=locked)
-    refused.slider.value = 0.5
+    refused.move(0.5)
     refused.save()
-    assert "Not saved: the run is being written by &lt;process 7&gt;" in refused._status.value
+    assert "Not saved: the run is being written by <process 7>" in refused.state["message"]
+    assert its.tuner.fixed["saves"] and not ThresholdTuner(case, saved).fixed["saves"]
+
+
+def test_a_fault_is_told_to_the_page_and_to_the_log(case):
+    def broken(_):
+        raise RuntimeError("a fault of ours")
+
+    t = ThresholdTuner(case, tune_thresholds(case), save=broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        do(t, "save", 1)
+    assert t.state["message"] == "Not done: a fault of ours." and t.state["heard"] == "save 1 ()"
 
 
 def test_the_saved_thresholds_keep_the_calibration_they_were_chosen_with(case):
@@ -175,7 +180,7 @@ def test_the_saved_thresholds_keep_the_calibration_they_were_chosen_with(case):
     tuned = tune_thresholds(replace(case, calibration=calibration))
     t = ThresholdTuner(case, tuned)
     assert (t.thresholds.calibration == calibration).all()
-    assert t._f1.tolist() == [
+    assert t.state["f1"] == [
         f1_score(*both(replace(case, calibration=calibration), c, tuned.values[c])) for c in range(3)
     ]
 
@@ -186,9 +191,10 @@ def test_a_target_out_of_reach_is_said_and_stands_first(case):
     y[:5, 1] = 1
     t = ThresholdTuner(replace(case, y=y), tune_thresholds(replace(case, y=y)))
     t.apply("guarantee", 0.01, to_all=True)
-    assert "Bound misses, 0.01, cannot be met for" in t._status.value and t.classes.options[0][0].startswith("!")
-    t.apply("precision", 0.0)
-    assert "needs as target the precision to hold" in t._status.value
+    assert "Bound misses, 0.01, cannot be met for" in t.state["message"] and t.state["unmet"][t.state["order"][0]]
+    for target in (0.0, None):
+        do(t, "apply", 0, "precision", target, False)
+        assert "needs as target the precision to hold" in t.state["message"]
 
 
 def test_the_list_begins_with_what_needs_attention():
@@ -198,25 +204,20 @@ def test_the_list_begins_with_what_needs_attention():
     case = type(random_case(rng, c=1))(np.arange(400).astype(str).astype(object), list("abcd"), logits, y, "val")
     thresholds = tune_thresholds(case)
     t = ThresholdTuner(case, thresholds)
-    assert [c for _, c in t.classes.options] == [0, 2, 1, 3]  # by F1; without a positive nothing can be done
+    assert t.state["order"] == [0, 2, 1, 3]  # by F1; without a positive nothing can be done
+    assert t.state["f1"][3] is None and t.fixed["positives"][3] == 0
     t = ThresholdTuner(case, replace(thresholds, met=np.array([True, False, True, False])))
-    assert [c for _, c in t.classes.options] == [1, 0, 2, 3]
-    assert "no positive, no curve" in tuner_picture.background(t.curves, 3, "d")
-    t.classes.value = 3
-    assert "–" in text_of(t._layer) and "NaN" not in t._layer.value and "nan" not in t._layer.value
+    assert t.state["order"] == [1, 0, 2, 3] and t.state["unmet"] == [False, True, False, True]
+    t.choose(0)
+    t.move(0.9)
+    t.choose(1)
+    t.apply("f1")  # which is met
+    assert t.state["order"] == [1, 0, 2, 3] and not t.state["unmet"][1]
+    t.apply("default", to_all=True)
+    assert t.state["unmet"] == 4 * [False] and t.state["order"][-1] == 3
 
 
-def test_one_image_and_unknown_labels_alone_are_drawn():
-    one = type(random_case(np.random.default_rng(0), c=1))
-    for label in (1, 0, -1):
-        case = one(np.array(["a"], object), ["x"], np.array([[0.3]], np.float32), np.array([[label]], np.int8), "val")
-        t = ThresholdTuner(case, Thresholds.default(["x"]))
-        for value in (0, 0.57, 1):
-            t.slider.value = value
-        assert "nan" not in t._layer.value + t._background.value + t._images.value
-
-
-def test_the_nearest_images_stand_in_the_order_of_p_with_wrong_ones_marked(picture, tmp_path):
+def test_the_nearest_images_stand_in_the_order_of_p(picture, tmp_path):
     n = 12
     paths = np.array([picture(f"{i}.jpg", seed=i) for i in range(n)], object)
     p = np.linspace(0.05, 0.95, n)[::-1]
@@ -227,51 +228,25 @@ def test_the_nearest_images_stand_in_the_order_of_p_with_wrong_ones_marked(pictu
     )
     (tmp_path / "4.jpg").unlink()
     t = ThresholdTuner(predictions, Thresholds.default(["x"]), tmp_path)
-    shown = re.findall(r"(?:alt|aria-label)='(\d+).jpg: p ([\d.]+), label (\w+), called (\w+)'", t._images.value)
-    assert [int(i) for i, *_ in shown] == [9, 8, 7, 6, 5, 4, 3, 2]
-    assert [what for *_, what in shown] == ["absent"] * 4 + ["present"] * 4
-    assert [label for _, _, label, _ in shown] == [
-        "absent",
-        "absent",
-        "unknown",
-        "present",
-        "absent",
-        "unknown",
-        "present",
-        "present",
-    ]
-    assert t._images.value.count("mlw-wrong") == 2 == t._images.value.count("✗ ") - t._images.value.count("✗ and")
-    assert t._images.value.count("cannot be read") == 1 and t._images.value.count("data:image/jpeg") == 7
+    assert not t.images  # nobody looks yet
+    t._take({"do": "look", "class": 0})
+    below, above = t.images["below"], t.images["above"]
+    assert [path for path, *_ in below] == ["9.jpg", "8.jpg", "7.jpg", "6.jpg"]
+    assert [path for path, *_ in above] == ["5.jpg", "4.jpg", "3.jpg", "2.jpg"]
+    assert [y for _, _, y, _ in below + above] == [0, 0, -1, 1, 0, -1, 1, 1]
+    assert [p for _, p, _, _ in below + above] == sorted(predictions.probabilities[2:10, 0].tolist())
+    shown = {path: uri for path, _, _, uri in below + above}
+    assert shown.pop("4.jpg") == "" and all(uri.startswith("data:image/jpeg") for uri in shown.values())
     t.move(float(predictions.probabilities[7, 0]))  # what stands at the threshold is called present
-    assert "alt='7.jpg" in t._images.value.split("mlw-cut")[1]
-    t.slider.value = 0.94
-    assert re.findall(r"alt='(\d+).jpg", t._images.value)[-1] == "0"
+    t._take({"do": "look", "class": 0})
+    assert t.images["above"][0][0] == "7.jpg"
+    t.move(0.94)
+    t._take({"do": "look", "class": 0})
+    assert [path for path, *_ in t.images["above"]] == ["0.jpg"]
 
 
-NAME = "<img src=x onerror=alert(1)> $x$ '\"&amp;"
-
-
-def test_names_and_paths_stay_text(tmp_path):
-    case = random_case(np.random.default_rng(0), c=1)
-    case = replace(case, class_names=[NAME], paths=np.array([f"{NAME}{i}" for i in range(len(case))], object))
-    t = ThresholdTuner(case, Thresholds.default([NAME]), tmp_path)
-    t.apply("guarantee", 1e-9)
-    pages = [widget.value for widget in (t._background, t._layer, t._images, t._status)]
-    assert all("tex2jax_ignore" in page and "<img" not in page.replace("<img alt=", "") for page in pages)
-    assert "&lt;img src=x onerror=alert(1)&gt; $x$ &#x27;&quot;&amp;amp;" in t._background.value
-    assert "&lt;img" in t._status.value and "&lt;img" in t._images.value
-
-
-def test_the_operating_point_lies_on_its_curve_with_its_interval(case):
-    curves = Curves(case.labels, case.probabilities)
-    for threshold in (0.1, 0.5, 0.9):
-        n = curves.at(0, threshold)
-        layer = tuner_picture.moving(n, threshold, 0.5, 0.5)
-        x, y = (float(v) for v in re.search(r"cx='([\d.]+)' cy='([\d.]+)'", layer).groups())
-        line = re.findall(r"H([\d.]+)V([\d.]+)", tuner_picture.background(curves, 0, "x"))
-        corners = np.array(line, float)
-        beside = corners[np.abs(corners[:, 0] - x) < 0.6, 1]  # steps closer than half a pixel are one
-        assert beside.min() - 0.1 <= y <= beside.max() + 0.1
-        left, _, right, _, low, high = map(float, re.search(
-            r"d='M([\d.]+) ([\d.]+)H([\d.]+)M([\d.]+) ([\d.]+)V([\d.]+)", layer).groups())  # fmt: skip
-        assert left <= x <= right and high <= y <= low and right - left > 5 and low - high > 5
+def test_names_are_sent_as_they_are_and_not_endless(case):
+    names = [HOSTILE_NAMES[2], "long" * 100, "c"]
+    t = ThresholdTuner(replace(case, class_names=names), Thresholds.default(names))
+    assert t.fixed["names"][0] == names[0] and len(t.fixed["names"][1]) == 60 and t.names == names
+    assert len(repr(t)) < 110 and "picture below" in repr(t)  # what stands where no kernel runs
