@@ -21,8 +21,8 @@ PARAMETERS = {
         *DATA, "corrections", "model", "route", "epochs", "batch_size", "image_size", "learning_rate", "flip",
         "precision", "seed",
     },
-    "03_tune_thresholds": {"run_dir", "objective", "target"},
-    "04_error_analysis": {"run_dir", "split", "top_k"},
+    "03_tune_thresholds": {"run_dir", "objective", "target", "image_root"},
+    "04_error_analysis": {"run_dir", "split", "top_k", "image_root"},
     "06_compare_approaches": {*DATA, "epochs", "image_size", "seed"},
 }  # fmt: skip
 
