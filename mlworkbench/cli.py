@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit status out. Heavy imports wait for the command that needs them."""
+"""Command line: arguments in, exit status out. Heavy imports wait for the command that needs them."""
 
 import argparse
 import os

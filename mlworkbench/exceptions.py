@@ -1,4 +1,4 @@
-"""The errors that are a user's to mend: one line each, no traceback on the command line."""
+"""Errors that are a user's to mend: one line each, no traceback on the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything that decides a training, each setting declared once: its type, default, help, bounds and flag."""
+"""Settings of a training, each declared once: its type, default, help, bounds and flag."""
 
 import json
 import operator

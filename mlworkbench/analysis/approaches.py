@@ -1,4 +1,4 @@
-"""Runs held against each other: any two on one split, and the four ways that people are told of."""
+"""Approaches side by side: the four ways to train that people are told of, on one data set."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Two models on the same images: what got better, what got worse, and how much of it is chance."""
+"""Comparison of two models on the same images: what got better, what got worse, and how much of it is chance."""
 
 from dataclasses import dataclass, replace
 

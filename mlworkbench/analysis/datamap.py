@@ -1,4 +1,4 @@
-"""The images of a run as points of a plane, near where their features are alike; near duplicates across splits."""
+"""Map of the data: images as points of a plane, near where their features are alike; near duplicates across splits."""
 
 import logging
 from dataclasses import dataclass

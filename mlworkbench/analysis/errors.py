@@ -1,4 +1,4 @@
-"""Where model and labels disagree: the model's mistakes, most confident first, and the labels' own."""
+"""Errors of a model: where it and the labels disagree, most confident first, and which classes it confuses."""
 
 import numpy as np
 import pandas as pd

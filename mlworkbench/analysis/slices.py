@@ -1,4 +1,4 @@
-"""Groups of images in which a model errs more often than elsewhere, beyond what chance and much looking explain."""
+"""Slices: groups of images in which a model errs more often than elsewhere, beyond what chance explains."""
 
 from collections.abc import Iterator
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The built-in data set: "digit scenes", handwritten digits pasted on crops of photographs.
+"""Built-in data set: "digit scenes", handwritten digits pasted on crops of photographs.
 
 Digits and photographs ship with scikit-learn, so nothing is fetched. Every digit image serves one split only:
 otherwise a network scores by having seen the very same strokes (.995 instead of about .9).

@@ -1,4 +1,4 @@
-"""Images that belong together: the same bytes, nearly the same picture, or a group that the user gives."""
+"""Duplicates: images that belong together, by bytes, as nearly the same picture, or by a given group."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, count

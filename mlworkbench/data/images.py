@@ -1,4 +1,4 @@
-"""One decoder for checking, training and predicting, so that what passed the check can be trained on."""
+"""Image decoder, one for checking, training and predicting, so that what passed the check can be trained on."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Labels files in every form that people have them in, read as data and checked before anything else happens."""
+"""Label tables from labels files in every canonical form, read as data and checked before anything else happens."""
 
 import hashlib
 from array import array

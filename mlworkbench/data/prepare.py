@@ -1,4 +1,4 @@
-"""From a labels file to images that can be trained on: checked, set aside, split. `fit` and `check` begin so."""
+"""Preparation: from a labels file to images that can be trained on, checked, set aside, split."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a network looked: exact class activation maps, of all classes at once."""
+"""Class activation maps, exact and of all classes at once: where a network looked."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Images and targets as torch batches, and the augmentation of a whole batch on whatever device it lies."""
+"""Batches of images and targets, and the augmentation of a whole batch on whatever device it lies."""
 
 import os
 import signal

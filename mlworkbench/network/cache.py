@@ -1,4 +1,4 @@
-"""What is dear to compute, on disk by content: decoded images, mapped by every process, and features."""
+"""Cache of what is dear to compute, on disk by content: decoded images, mapped by every process, and features."""
 
 import hashlib
 import io

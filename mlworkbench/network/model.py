@@ -1,4 +1,4 @@
-"""The only way into Ultralytics: a classification network with C outputs that returns raw logits."""
+"""Network: an Ultralytics classification network with C outputs that returns raw logits."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The run folder: its names, whole-file writes, and the lock that keeps a second writer out."""
+"""Run folder: its names, and the lock that keeps a second writer out."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a user calls on a run: Run, predict, evaluate. It joins the parts and holds no mathematics."""
+"""Run: what a user calls on a finished training. It joins the parts and holds no mathematics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

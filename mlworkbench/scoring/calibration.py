@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one scale and one shift for each class's logit, fitted on validation.
+"""Calibration: one scale and one shift for each class's logit, fitted on validation, so that 0.7 means seven in ten.
 
 Off unless asked for. The scale is above 0, so a class's ranking stays and with it every average precision; isotonic
 regression is left out because the ties it makes would change that.

@@ -1,4 +1,4 @@
-"""Multi-label scores that leave out unknown labels and never call an undefined score zero.
+"""Metrics for several labels that leave out unknown ones and never call an undefined score zero.
 
 scikit-learn computes what it defines; our own code stands only where labels can be unknown and where 1,000 bootstrap
 resamples have to be fast.

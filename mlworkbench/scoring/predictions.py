@@ -1,4 +1,4 @@
-"""What a model said of some images: logits, probabilities and decisions, beside the labels."""
+"""Predictions: what a model said of some images, as logits, probabilities and decisions, beside the labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One threshold for each class, chosen on one split and honoured everywhere else."""
+"""Thresholds, one for each class, chosen on one split and honoured everywhere else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""`fit`: from labelled images to a run folder, from the start or from where an earlier process ended."""
+"""Training frame, `fit`: from labelled images to a run folder, from the start or where an earlier process ended."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The training loop, and the one bridge from tensors to arrays.
+"""Training loop: AdamW, warm-up and cosine, averaged weights, several processes.
 
 `Trainer.train` and `Trainer.step` are the whole of it; read them first.
 """

@@ -1,4 +1,4 @@
-"""The route of the frozen backbone: pooled features once, then a linear head fitted to convergence in seconds."""
+"""Probe of a frozen backbone: pooled features once, then a linear head fitted to convergence in seconds."""
 
 import logging
 import time

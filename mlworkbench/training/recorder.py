@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder, epoch by epoch, so that a kill at any moment loses at most one of them."""
+"""Recorder of a training, epoch by epoch, so that a kill at any moment loses at most one of them."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""What every route trains from, whichever way it goes about it."""
+"""Route: what every way to train is given, and what it owes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

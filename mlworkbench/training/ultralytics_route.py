@@ -1,4 +1,4 @@
-"""The route of Ultralytics' own trainer: its classes for classification, made multi-label by subclasses.
+"""Ultralytics' own trainer as a route: its classes for classification, made multi-label by subclasses.
 
 Nothing of the library is changed. What their code cannot do honestly with several labels is refused in one line.
 """

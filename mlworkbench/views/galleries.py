@@ -1,4 +1,4 @@
-"""What moves in a notebook: figures as pictures, a live training plot, and galleries."""
+"""Galleries of images, as figures and as widgets, and the thumbnails that pages hold in themselves."""
 
 import base64
 import io

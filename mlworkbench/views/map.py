@@ -1,4 +1,4 @@
-"""The map of the data: a scatter plot of the images, which shows those that are clicked or encircled."""
+"""Data map widget: a scatter plot of the images, which shows those that are clicked or encircled."""
 
 import asyncio
 from html import escape

@@ -1,4 +1,4 @@
-"""Tables in, matplotlib figures out. Figures are made without pyplot: nothing to close, nothing shown twice."""
+"""Plots: tables in, matplotlib figures out, made without pyplot: nothing to close, nothing shown twice."""
 
 from collections.abc import Sequence
 from dataclasses import replace

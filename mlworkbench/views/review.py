@@ -1,4 +1,4 @@
-"""The label review: suspects one after the other, each answered with one key, and every answer kept at once."""
+"""Label review widget: suspects one after the other, each answered with one key, and every answer kept at once."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The threshold tuner: each class's threshold by hand or by rule, with everything that follows from it in sight."""
+"""Threshold tuner widget: each class's threshold by hand or by rule, with everything that follows from it in sight."""
 
 from collections.abc import Callable
 from functools import cache, partial
