@@ -1,5 +1,6 @@
 """What tests of several rooms make: checkpoints, hostile files, a process that dies while it writes."""
 
+import itertools
 from importlib import import_module
 
 import torch
@@ -31,10 +32,21 @@ class Hostile:
         return (open, (str(self.mark), "w"))
 
 
-def writes_by(patch, write):
-    """Have everything that a training writes written by this function instead; returns the real one."""
-    real = files.write_whole
+class Killed(BaseException):
+    """No handler in the package knows it."""
+
+
+def killed_at(patch, last, before=True):
+    """Have a training die at this write of its files, before or after the file is there."""
+    real, writes = files.write_whole, itertools.count(1)
+
+    def write(path, data):
+        number = next(writes)
+        if number <= last - before:
+            real(path, data)
+        if number >= last:
+            raise Killed
+
     importers = ("training.fit", "training.recorder", "training.ultralytics_route", "runs.run", "runs.folder", "files")
     for module in importers:
         patch.setattr(import_module(f"mlworkbench.{module}"), "write_whole", write)
-    return real

@@ -89,8 +89,8 @@ def find_suspects(
         kept = f"{split}_judged"
         if not (run.folder / predictions_file(kept)).exists():
             _judge(run, ("train",) if split == "train" else ("val", "test"))
-        judged, basis = replace(run.predictions(kept), split=split), "held out"
-        basis = "in sample" if split == "train" else basis
+        judged = replace(run.predictions(kept), split=split)
+        basis = "in sample" if split == "train" else "held out"
     return Suspects(rank_labels(judged, in_sample=basis == "in sample"), judged, basis)
 
 

@@ -8,13 +8,12 @@ import pandas as pd
 
 from ..exceptions import WorkbenchError
 from ..progress import progress_bar
+from ..settings import Settings
 from ..text import short
 from .duplicates import joined_groups, linked_rows, rows_together
 from .images import ImageFault, ImageInfo, check_images, images_hash
 from .labels import SPLITS, LabelTable
 from .splits import stratified_split
-
-MAX_QUARANTINE = 0.20
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ class TooFewImages(WorkbenchError):
         self.quarantine, self.warnings = quarantine, list(warnings)
 
 
-def prepare(table: LabelTable, seed: int = 0, max_quarantine: float = MAX_QUARANTINE, silent: bool = False) -> Prepared:
+def prepare(
+    table: LabelTable, seed: int = 0, max_quarantine: float = Settings.max_quarantine, silent: bool = False
+) -> Prepared:
     """Check every image, set the bad ones aside, and split the rest; `silent` shows no progress.
 
     Raises

@@ -2,9 +2,9 @@
 
 import glob
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +59,10 @@ def _decoded(paths: Sequence[str], root: Path, size: int, batch: int, faults: di
 
     chunks = [range(start, min(start + batch, len(paths))) for start in range(0, len(paths), batch)]
     with progress_bar(len(paths), "predicting") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead = deque(pool.map(decode, chunk) for chunk in chunks[:1])
-        for place, chunk in enumerate(chunks):
-            if place + 1 < len(chunks):
-                ahead.append(pool.map(decode, chunks[place + 1]))
-            found = [(row, pixels) for row, pixels in zip(chunk, ahead.popleft(), strict=True) if pixels is not None]
+        ahead = pool.map(decode, chunks[0] if chunks else ())
+        for chunk, following in zip_longest(chunks, chunks[1:], fillvalue=range(0)):
+            decoded, ahead = ahead, pool.map(decode, following)
+            found = [(row, pixels) for row, pixels in zip(chunk, decoded, strict=True) if pixels is not None]
             if found:
                 rows, images = zip(*found, strict=True)
                 yield torch.from_numpy(np.stack(images)), torch.empty(len(rows), 0), torch.tensor(rows)

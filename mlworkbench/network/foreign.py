@@ -28,6 +28,7 @@ KNOWN = re.compile(
     r"|torchvision\.transforms\.\w+\.\w+|numpy\.(dtype|_?core\.multiarray\.scalar)|pathlib\.(_local\.)?\w+Path"
     r"|builtins\.getattr|_codecs\.encode"  # Ultralytics' loader gives forward methods only
 )
+HEAD = re.compile(r"model\.(\d+)\.linear\.weight")
 MOST_VALUES, MOST_ROWS, MOST_REPEATS, LARGEST = 10_000, 200, 100, 100_000  # in an architecture
 MOST_MODULES, MOST_PARAMETERS = 20_000, 1_000_000_000  # of a network; the largest published one has some 2,000 and 6e7
 
@@ -179,8 +180,8 @@ def refuse_architecture(mapping: Mapping[str, Any], what: object) -> None:
     _refuse_foreign_layers(mapping, what)
 
 
-def open_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
-    """What stands in a checkpoint of a classification network, its architecture's mapping, and its weights by name.
+def open_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], int]:
+    """What stands in a checkpoint of a classification network, its architecture, weights and classes (how many).
 
     Of the objects in the file only plain values and tensors are read, none of their methods called.
 
@@ -208,10 +209,12 @@ def open_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
         except Exception as error:  # whatever damaged or hostile bytes run into
             reason = str(error).splitlines()[0].removeprefix("ERROR ❌️ ") if str(error) else type(error).__name__
             raise WorkbenchError(f"model {str(file)!r} is damaged or no Ultralytics checkpoint: {reason}") from None
-    mapping = None if odd or not isinstance(network, nn.Module) else vars(network).get("yaml")
-    tensors = _tensors_of(network) if isinstance(network, nn.Module) and isinstance(mapping, dict) else {}
-    heads = [name for name in tensors if re.fullmatch(r"model\.\d+\.linear\.weight", name)]
+    mapping, tensors = None, dict[str, torch.Tensor]()
+    if isinstance(network, nn.Module):
+        mapping, tensors = vars(network).get("yaml"), _tensors_of(network)
+    layers = ((HEAD.fullmatch(name), values) for name, values in tensors.items() if values.ndim)
+    heads = {int(layer[1]): len(values) for layer, values in layers if layer}
     if not heads or not isinstance(mapping, dict):
         found = f" (it holds {odd[0]})" if odd else ""
         raise WorkbenchError(f"model {str(file)!r} is no classification network{found}; {ALTERNATIVES}")
-    return checkpoint, mapping, tensors
+    return checkpoint, mapping, tensors, heads[max(heads)]

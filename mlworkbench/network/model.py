@@ -170,15 +170,14 @@ def _read_yaml(name: str) -> dict[str, Any]:
         family = re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", name)  # yolov8n-cls.yaml is yolov8-cls.yaml at scale n
         try:
             text = Path(check_yaml(name, hard=False) or check_yaml(family)).read_text(encoding="utf-8")
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
-                raise WorkbenchError(f"model {name!r} has YAML aliases, which can explode; write the values out")
-            mapping = yaml.load(text, yaml.CSafeLoader)
+            aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader))
+            mapping = None if aliased else yaml.load(text, yaml.CSafeLoader)
         except FileNotFoundError:
             raise WorkbenchError(f"model {name!r} not found; {ALTERNATIVES}") from None
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-            if isinstance(error, WorkbenchError):
-                raise
             raise WorkbenchError(f"model {name!r} is no readable YAML: {str(error).splitlines()[0]}") from None
+        if aliased:
+            raise WorkbenchError(f"model {name!r} has YAML aliases, which can explode; write the values out")
         if not isinstance(mapping, dict):
             raise WorkbenchError(f"model {name!r} is no mapping; is it a model's YAML?")
         # A name, not a place on somebody's machine.
@@ -214,17 +213,15 @@ def read_pt(file: Path) -> dict[str, Any]:
     ------
     WorkbenchError : see `foreign.open_checkpoint`
     """
-    checkpoint, mapping, tensors = open_checkpoint(file)
-    heads = [name for name in tensors if re.fullmatch(r"model\.\d+\.linear\.weight", name)]
-    last = max(heads, key=lambda name: int(name.split(".")[1]))
-    clean = _from_mapping(mapping, len(tensors[last]), file)
+    checkpoint, mapping, tensors, classes = open_checkpoint(file)
+    clean = _from_mapping(mapping, classes, file)
     load_state(clean, tensors, file)
     return {**checkpoint, **{name: clean for name in ("ema", "model") if name == "model" or checkpoint.get(name)}}
 
 
 def _from_checkpoint(file: Path, classes: int) -> nn.Module:
     """A new network with every weight of the checkpoint but the last layer's."""
-    old = read_pt(file)["model"]
-    net = _from_mapping(old.yaml, classes, file)
-    load_state(net, old.state_dict(), file, but=f"model.{len(net.model) - 1}.linear.")  # type: ignore[arg-type]
+    _, mapping, tensors, _ = open_checkpoint(file)
+    net = _from_mapping(mapping, classes, file)
+    load_state(net, tensors, file, but=f"model.{len(net.model) - 1}.linear.")  # type: ignore[arg-type]
     return net

@@ -20,11 +20,10 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import PROJECT
-from helpers import writes_by
+from helpers import Killed, killed_at
 from PIL import Image
 
 from mlworkbench import Run, WorkbenchError, cli, fit, read_labels
-from mlworkbench.files import write_whole
 from mlworkbench.runs import folder as folder_of
 from mlworkbench.training import loop, recorder
 from mlworkbench.training.loop import Trainer
@@ -83,26 +82,13 @@ def test_stopped_after_any_batch_and_resumed_it_ends_the_same(demo_labels, tmp_p
     assert fit(table, tmp_path, resume=True).status == "finished" and trained(tmp_path) == whole
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_killed_at_any_write_and_resumed_it_ends_the_same(demo_labels, tmp_path, monkeypatch, whole, before):
     table = read_labels(demo_labels)
     for last in itertools.count(1):
-        folder, writes = tmp_path / str(last), itertools.count(1)
+        folder = tmp_path / str(last)
         with monkeypatch.context() as patch:
-            real = write_whole
-
-            def dying(path, data, writes=writes, last=last, real=real):
-                number = next(writes)
-                if number <= last - before:
-                    real(path, data)
-                if number >= last:
-                    raise Killed
-
-            writes_by(patch, dying)
+            killed_at(patch, last, before)
             try:
                 fit(table, folder, **TINY)
             except Killed:

@@ -15,13 +15,12 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import PROJECT, SHARED
-from helpers import Hostile, ultralytics_checkpoint, writes_by
+from helpers import Hostile, Killed, killed_at, ultralytics_checkpoint
 from packaging.version import Version
 from PIL import Image
 
 import mlworkbench as mw
 from mlworkbench import Run, WorkbenchError, fit, read_labels
-from mlworkbench.files import write_whole
 from mlworkbench.network.infer import pooled_features
 from mlworkbench.network.model import read_pt, softmax_odds
 from mlworkbench.runs import folder as folder_of
@@ -215,23 +214,12 @@ def test_stopped_and_resumed(table, tmp_path):
     assert Run(tmp_path / "b").status == "interrupted"
 
 
-class Killed(BaseException):
-    """No handler in the package knows it."""
-
-
 def test_killed_at_any_write_it_goes_on_and_all_its_files_agree(table, tmp_path, monkeypatch):
     settings = {**TINY, "route": "ultralytics", "model": "yolo11n-cls.yaml"}
     for last in itertools.count(1):
-        folder, writes = tmp_path / str(last), itertools.count(1)
+        folder = tmp_path / str(last)
         with monkeypatch.context() as patch:
-            real = write_whole
-
-            def dying(path, data, writes=writes, last=last, real=real):
-                if next(writes) >= last:
-                    raise Killed
-                real(path, data)
-
-            writes_by(patch, dying)
+            killed_at(patch, last)
             try:
                 fit(table, folder, **settings)
             except Killed:
