@@ -1,9 +1,11 @@
 """What tests of several rooms make: checkpoints, hostile files, a process that dies while it writes."""
 
 import itertools
+from collections import Counter
 from importlib import import_module
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlworkbench import files
 
@@ -50,3 +52,33 @@ def killed_at(patch, last, before=True):
     importers = ("training.fit", "training.recorder", "training.ultralytics_route", "runs.run", "runs.folder", "files")
     for module in importers:
         patch.setattr(import_module(f"mlworkbench.{module}"), "write_whole", write)
+
+
+class Recordable(TorchDispatchMode):
+    """Fails where a value is read from the device: by `float()`, `if`, `.tolist()`, or a mask of unknown length."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+class StandIn:
+    """For `replay.CUDAGraphs` where there is no card; `calls` counts what was asked of it."""
+
+    def __init__(self):
+        self.calls = Counter()
+
+    def once(self, work):
+        self.calls["once"] += 1
+        return work()
+
+    def record(self, work):
+        self.calls["record"] += 1
+
+        def replay():
+            self.calls["replay"] += 1
+            with Recordable():
+                return work()
+
+        return replay

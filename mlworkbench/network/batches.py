@@ -1,8 +1,5 @@
 """Batches of images and targets, and the augmentation of a whole batch on whatever device it lies."""
 
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from ..data.images import load_named
+from ..data.images import load_named, locate
 from ..data.tables import UNKNOWN
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -30,11 +27,13 @@ class ImageDataset(Dataset):
     Attributes
     ----------
     pixels : uint8 [N, 3, S, S], the images where they are decoded already; None decodes each as it is asked for
+    on_card : these and the targets, where `feed.make_loader` has brought them to a card
     """
 
     def __init__(self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int):
         self.paths, self.root, self.size = paths, root, size
         self.pixels: np.ndarray | None = None
+        self.on_card: tuple[torch.Tensor, torch.Tensor] | None = None
         self.targets = torch.from_numpy(np.full((len(paths), 0), UNKNOWN, np.int8) if y is None else y)
 
     def __len__(self) -> int:
@@ -42,7 +41,7 @@ class ImageDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes that are not forked: a mapped file goes by its name, not by its content."""
-        state = dict(self.__dict__)
+        state = self.__dict__ | {"on_card": None}
         if isinstance(self.pixels, np.memmap):
             state["pixels"] = (self.pixels.filename, self.pixels.shape)
         return state
@@ -61,6 +60,10 @@ class ImageDataset(Dataset):
         """uint8 [B, 3, S, S], int8 [B, C] and int64 [B], the rows themselves."""
         pixels = np.stack([self.decode(row) for row in rows]) if self.pixels is None else self.pixels[rows]
         return torch.from_numpy(pixels), self.targets[rows], torch.tensor(rows)
+
+    def read(self, row: int) -> bytes:
+        """One image's file as it is."""
+        return locate(self.paths[row], self.root).read_bytes()
 
     def decode(self, row: int) -> np.ndarray:
         """One image from its file, whole (nothing is cropped away), as uint8 [3, S, S]."""
@@ -112,46 +115,9 @@ class EpochBatches(Sampler[list[int]]):
             yield self.share(batch.tolist())
 
 
-def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, pin: bool = False) -> DataLoader:
-    """Load these batches (lists of rows); `workers` processes decode where the pixels are not there already."""
-    workers = workers if dataset.pixels is None or pin else 0
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=_as_is,
-        worker_init_fn=_obey_the_parent,
-        pin_memory=pin,
-        generator=torch.Generator(),  # or it would draw from the state that a resumed training has to find again
-    )
-
-
 def in_order(rows: Sequence[int] | np.ndarray, batch_size: int) -> list[list[int]]:
     """Rows in batches, as they come."""
     return [[int(row) for row in rows[start : start + batch_size]] for start in range(0, len(rows), batch_size)]
-
-
-def _obey_the_parent(_: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole group, but the main process finishes its batch and needs its workers for it.
-
-    Only its own SIGTERM ends them; should it die, torch's watchdog does.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def watch() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 def sample_uniforms(samples: int, epoch: int, seed: int) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Device, processes and arithmetic: what Hugging Face accelerate is told, and what `auto` measures."""
 
+import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, patch_environment
 
 from ..exceptions import WorkbenchError
+from .replay import WARM
 
 STEPS = 5  # in which the fastest precision is found
+NEAR = 0.05  # what is no faster than this much is not faster
+
+log = logging.getLogger("mlworkbench")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class Precision:
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.name]
 
     def accelerator(self) -> Accelerator:
         """An accelerator for this precision on the device and among the processes of `join_processes`."""
@@ -87,6 +97,24 @@ def join_processes(device: str = "auto") -> Iterator[PartialState]:
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """While this is open a card gives the same bits each time; without `tf32`, fp32 is fp32 there, at half the speed.
+
+    With TF32, PyTorch's default for convolutions, logits are off by some .05, without it by some 2e-5.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    name, exact = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+    before = getattr(matmul, name)
+    try:
+        if not tf32:
+            setattr(matmul, name, exact)
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        setattr(matmul, name, before)
+
+
 def share(rows: list[int]) -> list[int]:
     """This process's part of rows that all processes share."""
     with PartialState().split_between_processes(rows) as mine:
@@ -100,30 +128,50 @@ def refuse_misfit(precision: str, device: torch.device) -> None:
 
 
 def choose_precision(name: str, make_step: Callable[[Precision], Callable[[], object]], images: int) -> Precision:
-    """The precision asked for, or for "auto" the fastest of fp32 and bf16 in either memory format, as measured here.
+    """The precision asked for, or for "auto" the fastest in either memory format, as measured here.
 
-    Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next.
+    Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next. Of those within
+    5 % of the fastest it is the safest: fp32, then bf16, then fp16 (which is tried on GPUs only).
 
     Parameters
     ----------
-    make_step : gives a function that trains a step in that precision and waits until it is done
+    make_step : gives a function that trains a step in that precision and waits until it is done; one that finds no
+        memory for it is out
     images : how many a step takes
     """
     if name != "auto":
         return Precision(name, channels_last=True)
-    names = ("fp32", "bf16") if PartialState().device.type in ("cpu", "cuda") else ("fp32",)
-    trials = [Precision(p, last) for last in (True, False) for p in names]
-    speeds = []
-    for trial in trials:
+    names = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}.get(PartialState().device.type, ("fp32",))
+    trials = [Precision(p, last) for p in names for last in (True, False)]
+    speeds = [_images_per_second(make_step, trial, images) for trial in trials]
+    if not any(speeds):
+        raise WorkbenchError(f"no memory for a step of {images} images; choose a smaller --batch or --imgsz")
+    near = [place for place, speed in enumerate(speeds) if speed >= (1 - NEAR) * max(speeds)]
+    best = [max((place for place in near if trials[place].name == trials[near[0]].name), key=speeds.__getitem__)]
+    broadcast_object_list(best)  # all processes must choose the same
+    forms = [f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}" for trial in trials]
+    if len(near) == len(trials) and len(names) > 1:
+        log.warning("no precision is more than %d %% faster than another here: %s", 100 * NEAR, trials[best[0]].name)
+    return replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))
+
+
+def _images_per_second(make_step: Callable[[Precision], Callable[[], object]], trial: Precision, images: int) -> float:
+    """Speed of the fastest of some steps; 0 where memory did not suffice."""
+    seconds: list[float] = []
+    step: Callable[[], object] | None = None
+    try:
         step = make_step(trial)
-        seconds: list[float] = []
-        for _ in range(STEPS):  # as many in every process: each step waits for all of them
+        # As many in every process, since each step waits for all of them; on a card those before the first replay count
+        # for nothing.
+        for _ in range(STEPS if PartialState().device.type != "cuda" else WARM + 1 + STEPS):
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        speeds.append(round(images / min(seconds), 1))
-        del step  # and its network, before the next is made
-    best = [max(range(len(trials)), key=speeds.__getitem__)]
-    broadcast_object_list(best)  # all processes must choose the same
-    forms = [f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}" for trial in trials]
-    return replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))
+    except torch.OutOfMemoryError:
+        return 0.0
+    finally:
+        del step  # its network goes before the next is made
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    return round(images / min(seconds), 1)

@@ -10,9 +10,13 @@ from torch.nn import functional as F
 
 from ..progress import progress_bar
 from ..settings import Settings
-from .batches import Batch, ImageDataset, in_order, make_loader
+from .batches import Batch, ImageDataset, in_order
 from .cache import cached_array
+from .device import arithmetic
+from .feed import make_loader
 from .model import YOLOClassifier
+
+TOGETHER = 32  # batches whose logits are read at once: a card need not wait for Python after each
 
 
 @torch.no_grad()
@@ -22,19 +26,26 @@ def infer(
     device: torch.device,
     memory_format: torch.memory_format = torch.channels_last,
     steady: bool = False,
+    fast_in: torch.dtype | None = None,
 ) -> np.ndarray:
-    """Raw logits, float32 [N, C], in the order of `batches`; always in fp32, so that no machine matters.
+    """Raw logits, float32 [N, C], in the order of `batches`; in true fp32, so that no machine matters.
 
     Steady ones are the mean over five views of each image: as it is, and moved by a twelfth of its side either way.
+    With `fast_in`, such as bfloat16, they are what that arithmetic gives instead, and TF32 may be in it.
     """
     fast = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval()
     fast.net.fuse(verbose=False)  # type: ignore[operator]  # norms become part of the convolutions: nearly twice as fast
-    out = []
-    for raw, _, _ in batches:
-        images = raw.to(device, memory_format=memory_format).float() / 255  # as the network takes them
-        views = _moved(images) if steady else [images]
-        out.append(torch.stack([fast(view) for view in views]).mean(0).cpu().numpy())
-    return np.concatenate(out) if out else np.empty((0, len(model.class_names)), np.float32)
+    out, read = [], []
+    with arithmetic(tf32=fast_in is not None), torch.autocast(device.type, fast_in, enabled=fast_in is not None):
+        for raw, _, _ in batches:
+            images = raw.to(device, memory_format=memory_format).float() / 255  # as the network takes them
+            views = _moved(images) if steady else [images]
+            out.append(torch.stack([fast(view).float() for view in views]).mean(0))
+            if len(out) == TOGETHER:
+                read.append(torch.cat(out).cpu().numpy())
+                out = []
+    read += [torch.cat(out).cpu().numpy()] if out else []
+    return np.concatenate(read) if read else np.empty((0, len(model.class_names)), np.float32)
 
 
 def _moved(images: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -76,7 +87,7 @@ def cached_features(
 def pooled_features(
     model: YOLOClassifier, batches: Iterable[Batch], device: torch.device, steady: bool = False
 ) -> np.ndarray:
-    """What the last layer is given, float32 [N, 1280], for batches as `batches.make_loader` yields them."""
+    """What the last layer is given, float32 [N, 1280], for batches as `feed.make_loader` yields them."""
     headless = copy.deepcopy(model)
     headless.exclusive, headless.net.model[-1].linear = False, torch.nn.Identity()  # type: ignore[index, union-attr]
     return infer(headless, batches, device, steady=steady)

@@ -16,8 +16,9 @@ from ..data.prepare import Prepared, image_traits
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
 from ..network.activation_maps import maps
-from ..network.batches import Batch, ImageDataset, in_order, make_loader
+from ..network.batches import Batch, ImageDataset, in_order
 from ..network.device import choose_device
+from ..network.feed import make_loader
 from ..network.infer import infer
 from ..network.model import YOLOClassifier, build_model, load_weights
 from ..scoring.predictions import Predictions

@@ -23,7 +23,7 @@ from ..exceptions import RunFailed, WorkbenchError
 from ..files import write_csv, write_whole
 from ..network.batches import ImageDataset
 from ..network.cache import decoded_images
-from ..network.device import Precision, join_processes, refuse_misfit, share
+from ..network.device import Precision, arithmetic, join_processes, refuse_misfit, share
 from ..network.model import build_model
 from ..progress import progress_bar
 from ..runs import folder as folder_of
@@ -103,7 +103,7 @@ def fit(
             model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
         if main and not exists:
             hold_folder()
-        with _seeded(chosen.seed, processes.device):
+        with _seeded(chosen.seed, processes.device), arithmetic(tf32=True):
             dataset = _dataset(prepared, chosen, processes)
             if resuming:
                 _refuse_other_images(run, prepared)

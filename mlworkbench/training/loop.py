@@ -6,7 +6,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import broadcast, gather_object
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from ..exceptions import WorkbenchError
-from ..network.batches import Batch, EpochBatches, augment, in_order, make_loader, sample_uniforms
+from ..network.batches import Batch, EpochBatches, augment, in_order, sample_uniforms
 from ..network.device import Precision, choose_precision, share
+from ..network.feed import make_loader
 from ..network.infer import infer
 from ..network.model import YOLOClassifier, save_weights
+from ..network.replay import replayed
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..settings import Settings
@@ -31,6 +31,7 @@ from .route import Job, Route
 
 TRAINED_BACKBONE_RATE = 0.7
 MAX_NORM = 1.0  # of the gradient
+UNREAD = 16  # steps that a card may be ahead of what is known of them: to wait after each costs it more than its work
 
 
 @dataclass
@@ -76,8 +77,12 @@ class Trainer:
         self.model, self.loss, self.settings, self.precision = model, loss, settings, precision
         self.steps, self.samples, self.stop_asked, self.place = steps, samples, stop_asked, Place()
         model.to(self.device).to(memory_format=precision.memory_format)
-        self._average = AveragedModel(model, multi_avg_fn=self._towards)
+        self.average = copy.deepcopy(model)
+        self._buffers = _alike(model.buffers(), self.average.buffers())
         self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, settings))
+        # A card reads the rates of a step from here, where a recorded step finds them too: one for each group of the
+        # optimiser, and how far the average moves.
+        self._rates = torch.zeros(len(self.optimizer.param_groups) + 1, device=self.device)
         self._wrapped: Any = None  # the model as accelerate calls it
         if settings.compile:
             model.compile()
@@ -85,7 +90,7 @@ class Trainer:
 
     def train(
         self,
-        loader: DataLoader,
+        loader: Iterable[Batch],
         batches: EpochBatches,
         on_epoch_end: Callable[[dict[str, float]], bool],
         on_batch_end: Callable[[int], object] | None = None,
@@ -102,21 +107,23 @@ class Trainer:
         ------
         FloatingPointError : the loss is NaN or infinite; its second argument holds the rows of the batch
         """
+        most = UNREAD if self.device.type == "cuda" else 1
         while self.place.epoch <= self.settings.epochs:
             place, start, stop = self.place, time.perf_counter(), False
+            unread: list[tuple[torch.Tensor, torch.Tensor]] = []
             self.begin_epoch()
             batches.start(place.epoch, place.step)
             for batch in loader:
-                loss_sum, known, norm, stop = self.step(batch)
-                if not math.isfinite(loss_sum) or not (math.isfinite(norm) or self._scale_may_fall()):
-                    found = f"the loss is {loss_sum / max(1, known):g} and the norm of its gradient {norm:g}"
-                    rows = gather_object(batch[2].tolist())
-                    raise FloatingPointError(f"{found} in epoch {place.epoch}", rows)
-                place.step, place.loss_sum, place.known = place.step + 1, place.loss_sum + loss_sum, place.known + known
+                unread.append((batch[2], self.step(batch)))
+                stop = self._stop()
+                place.step += 1
+                if stop or len(unread) == most:
+                    self._read(unread)
                 if on_batch_end is not None:
                     on_batch_end(len(batch[2]) * self.accelerator.num_processes)
                 if stop:
                     break
+            self._read(unread)
             place.seconds += time.perf_counter() - start
             if place.step < self.steps:
                 return False
@@ -128,22 +135,24 @@ class Trainer:
                 return False
         return True
 
-    def step(self, batch: Batch) -> tuple[float, float, float, bool]:
-        """One optimiser step: augment, forward, backward, clip, step, average.
+    def step(self, batch: Batch) -> torch.Tensor:
+        """One optimiser step: augment, forward, backward, clip, step, average; a card has only begun with it.
 
         Returns
         -------
-        Over all processes: sum of the loss, known labels, norm of the gradient, and whether to stop
+        float32 [3] on the device, over all processes: sum of the loss, known labels, norm of the gradient
         """
-        images, u = batch[0].to(self.device, non_blocking=True), self._uniforms[batch[2]]
+        images, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch[:2])
+        self._set_rates()
+        return self._run(images, targets, self._uniforms[batch[2]])
+
+    def _compute(self, images: torch.Tensor, targets: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """See `step`; as `replay.Replayed` asks of a function."""
         images = augment(images, u, self.settings.flip, self.settings.crop)
-        targets = batch[1].to(self.device)
         known = self.accelerator.reduce((targets >= 0).sum())
         # Data parallel processes take the mean of their gradients: undone here, so that the loss is the mean over the
         # known labels of all of them, however these are spread.
         share = self.accelerator.num_processes / known.clamp(min=1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate_factor(self._step_of_all, self.settings.epochs * self.steps)
         loss_sum = torch.zeros((), device=self.device)
         pieces = self.settings.accumulate
         parts = zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
@@ -155,10 +164,45 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._average.update_parameters(self.model)
-        stop = torch.tensor(float(self.stop_asked()), device=self.device)
-        loss_sum, stop = self.accelerator.reduce(torch.stack([loss_sum, stop])).tolist()
-        return loss_sum, int(known), float(norm), bool(stop)
+        self._move_average()
+        return torch.stack([self.accelerator.reduce(loss_sum), known.float(), norm.float()])
+
+    def _set_rates(self) -> None:
+        """The rates of this step; those of the average grow, or the random first weights would stay in it for long."""
+        step, groups = self._step_of_all, self.optimizer.param_groups
+        factor = learning_rate_factor(step, self.settings.epochs * self.steps)
+        decay = min(self.settings.ema, (1 + step) / (10 + step)) if step else 0.0
+        rates = [group["peak"] * factor for group in groups]
+        self._rates.copy_(torch.tensor([*rates, 1 - decay]))
+        for place, group in enumerate(groups):
+            group["lr"] = self._rates[place] if group["capturable"] else rates[place]
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        weights: list[torch.Tensor] = list(self.model.parameters())
+        average: list[torch.Tensor] = list(self.average.parameters())
+        apart = torch._foreach_sub(weights, average)
+        torch._foreach_mul_(apart, self._rates[-1])
+        torch._foreach_add_(average, list(apart))
+        for theirs, mine in self._buffers:
+            torch._foreach_copy_(mine, theirs)
+
+    def _read(self, unread: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Take (rows, what `step` told of them) into `place`, and leave none of it unread."""
+        told = torch.stack([each for _, each in unread]).tolist() if unread else []
+        for (rows, _), (loss_sum, known, norm) in zip(unread, told, strict=True):
+            if not math.isfinite(loss_sum) or not (math.isfinite(norm) or self._scale_may_fall()):
+                found = f"the loss is {loss_sum / max(1, known):g} and the norm of its gradient {norm:g}"
+                raise FloatingPointError(f"{found} in epoch {self.place.epoch}", gather_object(rows.tolist()))
+            self.place.loss_sum, self.place.known = self.place.loss_sum + loss_sum, self.place.known + known
+        unread.clear()
+
+    def _stop(self) -> bool:
+        """Whether any process was asked to stop."""
+        asked = self.stop_asked()
+        if self.accelerator.num_processes == 1:
+            return asked
+        return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device)))
 
     def begin_epoch(self) -> None:
         """Make ready for the epoch of `place`: its random numbers, and which layers learn."""
@@ -169,17 +213,20 @@ class Trainer:
         now = {name for name, p in self.model.named_parameters() if p.requires_grad}
         if before != now or self._wrapped is None:  # data parallelism is told anew which gradients will come
             self._wrapped = self.accelerator.prepare_model(self.model)
-        self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed)
+            alone = self.accelerator.num_processes == 1 and not self.settings.compile
+            self._run = replayed(self._compute, self.device, alone)
+        self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed).to(self.device)
 
-    def logits(self, loader: DataLoader) -> np.ndarray:
-        """Logits of the averaged weights for what the loaders of all processes hold together, process by process."""
+    def logits(self, loader: Iterable[Batch]) -> np.ndarray:
+        """Logits of the averaged weights for what the loaders of all processes hold together, process by process.
+
+        A card computes them in the precision of the training.
+        """
         broadcast(list(self.average.buffers()))  # the main process's BatchNorm statistics stand for all
-        parts = gather_object([infer(self.average, loader, self.device, self.precision.memory_format)])
+        fast_in = self.precision.dtype if self.device.type == "cuda" else None
+        form = self.precision.memory_format
+        parts = gather_object([infer(self.average, loader, self.device, form, fast_in=fast_in)])
         return np.concatenate(parts)
-
-    @property
-    def average(self) -> YOLOClassifier:
-        return self._average.module  # type: ignore[return-value]
 
     @property
     def learning_rate(self) -> float:
@@ -193,7 +240,7 @@ class Trainer:
             "place": asdict(self.place),
             "steps": self.steps,
             "model": self.model.state_dict(),
-            "average": self._average.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": {} if scaler is None else scaler.state_dict(),
             "rng": torch.get_rng_state(),
@@ -208,7 +255,7 @@ class Trainer:
             )
         self.place = Place(**state["place"])
         self.model.load_state_dict(state["model"])
-        self._average.load_state_dict(state["average"])
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -223,10 +270,14 @@ class Trainer:
     def _step_of_all(self) -> int:
         return (self.place.epoch - 1) * self.steps + self.place.step
 
-    def _towards(self, average: Any, weights: Any, averaged: torch.Tensor | int) -> None:
-        """Move the average; its decay grows with the steps, or the random first weights would stay in it for long."""
-        decay = min(self.settings.ema, (1 + self._step_of_all) / (10 + self._step_of_all))
-        get_ema_multi_avg_fn(decay)(average, weights, averaged)
+
+def _alike(some: Iterable[torch.Tensor], others: Iterable[torch.Tensor]) -> list[tuple[list, list]]:
+    """Pairs of tensors as a list of each side for every dtype."""
+    kinds: dict[torch.dtype, tuple[list, list]] = {}
+    for one, other in zip(some, others, strict=True):
+        for side, tensor in zip(kinds.setdefault(one.dtype, ([], [])), (one, other), strict=True):
+            side.append(tensor)
+    return list(kinds.values())
 
 
 def make_optimizer(model: YOLOClassifier, settings: Settings) -> torch.optim.AdamW:
@@ -240,7 +291,10 @@ def make_optimizer(model: YOLOClassifier, settings: Settings) -> torch.optim.Ada
         for decay, matrices in ((settings.weight_decay, True), (0.0, False)):
             chosen = [p for p in model.parameters() if (id(p) in head) == inside and (p.ndim > 1) == matrices]
             groups.append({"params": chosen, "weight_decay": decay, "peak": part * settings.learning_rate})
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=model.head.weight.device.type in ("cpu", "cuda"))
+    kind = model.head.weight.device.type
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, fused=kind in ("cpu", "cuda"), capturable=kind == "cuda"
+    )
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -260,9 +314,10 @@ class LoopRoute(Route):
         self.batches, loss = self._make_batches(), job.loss()
 
         def trial(precision: Precision) -> Callable[[], object]:
-            network, batch = copy.deepcopy(job.model), job.dataset.__getitems__(next(iter(self.batches)))
-            trainer = Trainer(network, loss, settings, precision, len(self.batches), len(job.dataset))
-            return lambda: trainer.step(batch)
+            trainer = Trainer(copy.deepcopy(job.model), loss, settings, precision, len(self.batches), len(job.dataset))
+            images, targets, rows = job.dataset.__getitems__(next(iter(self.batches)))
+            batch = images.to(trainer.device), targets.to(trainer.device), rows.to(trainer.device)
+            return lambda: trainer.step(batch).tolist()
 
         if job.resuming:
             self.precision = Precision(**job.run.state["precision"])
@@ -282,9 +337,9 @@ class LoopRoute(Route):
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, trainer, records, settings = self.job, self.trainer, self.recorder, self.job.settings
-        loader = make_loader(job.dataset, self.batches, settings.workers, pin=trainer.device.type == "cuda")
+        loader = make_loader(job.dataset, self.batches, settings.workers, trainer.device, by_card=True)
         validation = in_order(share(job.prepared.rows("val").tolist()), settings.batch_size)
-        val_loader = make_loader(job.dataset, validation, settings.workers)
+        val_loader = make_loader(job.dataset, validation, settings.workers, trainer.device)
         trainer.stop_asked = stop_asked
 
         def end_epoch(row: dict[str, float]) -> bool:

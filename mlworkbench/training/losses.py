@@ -5,6 +5,7 @@ processes and then divided by how many labels were known in all of them.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch.nn import functional as F
@@ -22,7 +23,8 @@ def make_loss(name: str, y: torch.Tensor, positive_weight: float = 1.0) -> Loss:
     if positive_weight == 1:
         return bce
     weights = positive_weights(y, positive_weight)
-    return lambda logits, targets: bce(logits, targets, weights.to(logits.device))
+    there = cache(weights.to)  # once a device: a step that a card replays may copy nothing to it
+    return lambda logits, targets: bce(logits, targets, there(logits.device))
 
 
 def bce(logits: torch.Tensor, targets: torch.Tensor, positive_weights: torch.Tensor | None = None) -> torch.Tensor:

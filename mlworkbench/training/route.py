@@ -9,8 +9,9 @@ import torch
 from accelerate import PartialState
 
 from ..data.prepare import Prepared
-from ..network.batches import ImageDataset, in_order, make_loader
+from ..network.batches import ImageDataset, in_order
 from ..network.device import Precision
+from ..network.feed import make_loader
 from ..network.infer import infer
 from ..network.model import YOLOClassifier
 from ..runs.run import Run
@@ -94,5 +95,5 @@ class Route:
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """What the run's best weights say of these rows of the data set, float32 [n, C]."""
         job, order = self.job, in_order(rows, self.job.settings.batch_size)
-        loader = make_loader(job.dataset, order, job.settings.workers)
-        return infer(Run(job.run.folder).model, loader, job.processes.device)
+        device = job.processes.device
+        return infer(Run(job.run.folder).model, make_loader(job.dataset, order, job.settings.workers, device), device)

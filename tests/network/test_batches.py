@@ -13,10 +13,10 @@ from mlworkbench.network.batches import (
     ImageDataset,
     augment,
     in_order,
-    make_loader,
     sample_uniforms,
     squared,
 )
+from mlworkbench.network.feed import make_loader
 
 
 @pytest.fixture

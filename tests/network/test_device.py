@@ -17,8 +17,37 @@ def test_auto_takes_what_was_measured_to_be_fastest():
         chosen = choose_precision("auto", step_in, images=8)
     assert (chosen.name, chosen.channels_last) == ("bf16", False)
     speed = chosen.images_per_second
-    assert list(speed) == ["fp32 channels_last", "bf16 channels_last", "fp32 contiguous", "bf16 contiguous"]
+    assert list(speed) == ["fp32 channels_last", "fp32 contiguous", "bf16 channels_last", "bf16 contiguous"]
     assert max(speed, key=speed.get) == "bf16 contiguous" and 1000 < speed["bf16 contiguous"] <= 4000
+
+
+@pytest.mark.parametrize("slower, chosen", [(1.02, "fp32"), (1.2, "bf16")])
+def test_what_is_hardly_faster_is_not_worth_its_risk(monkeypatch, caplog, slower, chosen):
+    """A clock that each step moves on by as much as it is said to take."""
+    clock = [0.0]
+    monkeypatch.setattr("mlworkbench.network.device.time.perf_counter", lambda: clock[0])
+
+    def step_in(precision):
+        return lambda: clock.__setitem__(0, clock[0] + (slower if precision.name == "fp32" else 1.0))
+
+    with join_processes("cpu"):
+        assert choose_precision("auto", step_in, images=8).name == chosen
+    assert ("more than 5 % faster" in caplog.text) == (chosen == "fp32")
+
+
+def test_what_finds_no_memory_is_out():
+    def step_in(precision):
+        if precision.name == "bf16" and which != "neither":
+            return lambda: time.sleep(0.001)
+        raise torch.OutOfMemoryError("no more")
+
+    which = "bf16"
+    with join_processes("cpu"):
+        chosen = choose_precision("auto", step_in, images=8)
+        assert chosen.name == "bf16" and chosen.images_per_second["fp32 contiguous"] == 0
+        which = "neither"
+        with pytest.raises(WorkbenchError, match="no memory for a step of 8 images; choose a smaller --batch"):
+            choose_precision("auto", step_in, images=8)
 
 
 def test_a_precision_that_was_asked_for_is_not_measured():

@@ -3,14 +3,17 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import StandIn
 
 from mlworkbench import build_model
-from mlworkbench.network.batches import EpochBatches, ImageDataset, in_order, make_loader
+from mlworkbench.network.batches import EpochBatches, ImageDataset, in_order
 from mlworkbench.network.device import Precision, join_processes
+from mlworkbench.network.feed import make_loader
 from mlworkbench.network.infer import infer
+from mlworkbench.network.replay import Replayed
 from mlworkbench.settings import Settings
 from mlworkbench.training.loop import Trainer, learning_rate_factor, make_optimizer
-from mlworkbench.training.losses import bce, mean_known
+from mlworkbench.training.losses import bce, make_loss, mean_known
 
 CPU = torch.device("cpu")
 NAMES = ["a", "b", "c"]
@@ -29,10 +32,10 @@ def five(picture, tmp_path):
     return ImageDataset(paths, tmp_path, y, 32)
 
 
-def trainer_of(dataset, precision="fp32", channels_last=True, steps=1, model=None, **settings):
+def trainer_of(dataset, precision="fp32", channels_last=True, steps=1, model=None, loss=bce, **settings):
     torch.manual_seed(0)
     model = model or build_model("yolov8n-cls.yaml", NAMES)
-    return Trainer(model, bce, Settings(**settings), Precision(precision, channels_last), steps, len(dataset))
+    return Trainer(model, loss, Settings(**settings), Precision(precision, channels_last), steps, len(dataset))
 
 
 def learn(dataset, batch_size=5, on_epoch_end=lambda row: True, **options):
@@ -57,6 +60,36 @@ def test_the_loss_falls_on_five_images(five):
 def test_the_same_seed_gives_the_same_weights(five):
     one, two = (learn(five, epochs=2)[0] for _ in range(2))
     assert same(one.model.state_dict(), two.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"accumulate": 2, "loss": "asl"}, {"head_epochs": 1, "flip": True, "crop": True}, {"positive_weight": 4.0}],
+    ids=str,
+)
+def test_replayed_steps_are_those_that_were_recorded(five, monkeypatch, settings):
+    """Batches of three and of two: the steps of a card, by a stand-in that lets nothing be read meanwhile."""
+    kinds, stand_ins = [], []
+
+    def replayed(function, device, alone):
+        stand_ins.append(StandIn())
+        return Replayed(function, stand_ins[-1])
+
+    loss = make_loss(settings.get("loss", "bce"), five.targets, settings.get("positive_weight", 1.0))
+    for replay in (False, True):
+        if replay:
+            monkeypatch.setattr("mlworkbench.training.loop.replayed", replayed)
+        trainer, rows = learn(
+            five,
+            5 if "accumulate" in settings else 3,
+            epochs=8,
+            loss=loss,
+            **{k: v for k, v in settings.items() if k != "loss"},
+        )
+        kinds.append((trainer.model.state_dict(), trainer.average.state_dict(), [row["train_loss"] for row in rows]))
+    (one, average, losses), (two, its_average, its_losses) = kinds
+    assert same(one, two) and same(average, its_average) and losses == its_losses
+    assert sum(stand_in.calls["replay"] for stand_in in stand_ins) >= 8
 
 
 def test_bf16_trains_too(five):

@@ -1,0 +1,204 @@
+"""Feed of a device: the batches of a data set, where they are needed before they are needed."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Full, Queue
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from ..data.images import plain_jpeg
+from .batches import Batch, ImageDataset
+
+CPU = torch.device("cpu")
+AHEAD = 2  # batches on their way to a card
+
+
+def make_loader(
+    dataset: ImageDataset, batches: Any, workers: int = 0, device: torch.device = CPU, by_card: bool = False
+) -> Iterable[Batch]:
+    """These batches (lists of rows) on a device, as often as one asks for them.
+
+    Decoded images stay on a card where they fit in half of what is free there. Else a thread sends the next batches on
+    a stream of its own.
+
+    Parameters
+    ----------
+    workers : processes that decode where the pixels are not there already
+    by_card : the card may decode plain JPEGs itself, several times sooner; its pixels are not quite libjpeg's
+    """
+    if device.type != "cuda":
+        return _loader(dataset, batches, workers)
+    if dataset.pixels is not None and (held := _on_card(dataset, device)) is not None:
+        return _Resident(*held, batches)
+    if dataset.pixels is None and by_card:
+        return _Ahead(_DecodedByCard(dataset, batches, device), device)
+    return _Ahead(_loader(dataset, batches, workers), device)
+
+
+def _loader(dataset: ImageDataset, batches: Any, workers: int) -> DataLoader:
+    workers = workers if dataset.pixels is None else 0
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=_as_is,
+        worker_init_fn=_obey_the_parent,
+        generator=torch.Generator(),  # or it would draw from the state that a resumed training has to find again
+    )
+
+
+def _obey_the_parent(_: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole group, but the main process finishes its batch and needs its workers for it.
+
+    Only its own SIGTERM ends them; should it die, torch's watchdog does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def watch() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _on_card(dataset: ImageDataset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """All images and targets on the card, if they fit in half of what is free; they stay with the data set."""
+    if dataset.on_card is None or dataset.on_card[0].device != device:
+        assert dataset.pixels is not None
+        if dataset.pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+            return None
+        images = torch.empty(dataset.pixels.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(images), 1024):  # never all of them in memory besides
+            images[start : start + 1024] = torch.from_numpy(dataset.pixels[start : start + 1024])
+        dataset.on_card = images, dataset.targets.to(device)
+    return dataset.on_card
+
+
+class _Resident:
+    """Batches of images that lie on the card."""
+
+    def __init__(self, images: torch.Tensor, targets: torch.Tensor, batches: Iterable[Sequence[int]]):
+        self._images, self._targets, self._batches = images, targets, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = list(self._batches)
+        rows = torch.tensor([row for batch in batches for row in batch], dtype=torch.int64).to(self._images.device)
+        for part in rows.split([len(batch) for batch in batches]):
+            yield self._images[part], self._targets[part], part
+
+
+class _Ahead:
+    """Batches that a thread sends to the card on a stream of its own, a few ahead of those that are worked on."""
+
+    def __init__(self, batches: Iterable[Batch], device: torch.device):
+        self._batches, self._device = batches, device
+
+    def __iter__(self) -> Iterator[Batch]:
+        waiting: Queue[Any] = Queue(AHEAD)
+        over = threading.Event()
+        thread = threading.Thread(target=self._send, args=(_putter(waiting, over),), daemon=True)
+        thread.start()
+        try:
+            while (sent := waiting.get()) is not None:
+                if isinstance(sent, BaseException):
+                    raise sent
+                batch, ready = sent
+                here = torch.cuda.current_stream(self._device)
+                here.wait_event(ready)
+                for tensor in batch:
+                    tensor.record_stream(here)
+                yield batch
+        finally:
+            over.set()
+            thread.join()
+
+    def _send(self, put: Callable[[Any], bool]) -> None:
+        stream = torch.cuda.Stream(self._device)
+        try:
+            with torch.cuda.stream(stream):
+                for batch in self._batches:
+                    pinned = (tensor if tensor.is_cuda else tensor.pin_memory() for tensor in batch)
+                    sent = tuple(tensor.to(self._device, non_blocking=True) for tensor in pinned)
+                    if not put((sent, stream.record_event())):
+                        return
+            put(None)
+        except BaseException as error:  # raised again where the batch is asked for
+            put(error)
+
+
+def _putter(waiting: Queue[Any], over: threading.Event) -> Callable[[Any], bool]:
+    """Puts into a queue until nobody takes from it any more; answers whether somebody does."""
+
+    def put(item: Any) -> bool:
+        while not over.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    return put
+
+
+class _DecodedByCard:
+    """Batches of images that the card decodes (nvJPEG), or where they are no plain JPEGs, all cores."""
+
+    def __init__(self, dataset: ImageDataset, batches: Iterable[Sequence[int]], device: torch.device):
+        self._dataset, self._batches, self._device = dataset, batches, device
+        self._plain: dict[int, bool] = {}
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for batch in self._batches:
+                rows, found = list(batch), list(pool.map(self._read, batch))
+                images = torch.empty((len(rows), 3, *[self._dataset.size] * 2), dtype=torch.uint8, device=self._device)
+                coded = [place for place, item in enumerate(found) if item.ndim == 1]
+                for place, image in zip(coded, self._decoded([found[place] for place in coded]), strict=True):
+                    if image is None:
+                        found[place] = torch.from_numpy(self._dataset.decode(rows[place]))
+                    else:
+                        images[place] = image
+                for place, item in enumerate(found):
+                    if item.ndim == 3:
+                        images[place] = item
+                yield images, self._dataset.targets[rows], torch.tensor(rows)
+
+    def _read(self, row: int) -> torch.Tensor:
+        """The bytes of a plain JPEG, uint8 [n], or the pixels of any other image, uint8 [3, S, S]."""
+        if self._plain.get(row, True):
+            data = self._dataset.read(row)
+            if self._plain.setdefault(row, plain_jpeg(data)):
+                return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return torch.from_numpy(self._dataset.decode(row))
+
+    def _decoded(self, coded: list[torch.Tensor]) -> list[torch.Tensor | None]:
+        """Images as `batches.squared` has them, uint8 [3, S, S]; None for what the card does not read."""
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        try:
+            images = decode_jpeg(coded, ImageReadMode.RGB, device=self._device) if coded else []
+        except RuntimeError:  # one of them: which is not said
+            return [None] * len(coded)
+        size = (self._dataset.size, self._dataset.size)
+        return [_resized(image, size) for image in images]
+
+
+def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    wide = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)
+    return wide.round_().clamp_(0, 255).to(torch.uint8)[0]
