@@ -17,6 +17,22 @@ os.environ["YOLO_AUTOINSTALL"] = "False"  # also for tests that import ultralyti
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 
 
+def pytest_configure(config):
+    """The suite is about the processor, whose bits it asks for; what a card does is told by `pytest -m gpu` alone."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config, items):
+    import torch
+
+    if not torch.cuda.is_available():
+        reason = "a GPU: none is here" if config.option.markexpr == "gpu" else "a GPU: run `pytest -m gpu` where one is"
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="session")
 def demo_labels(tmp_path_factory):
     """The labels file of 60 digit scenes."""

@@ -1,4 +1,4 @@
-"""Replays, tried where there is no card: a stand-in does again what a graph would, and refuses what a graph could not."""
+"""Replays where there is no card: a stand-in does again what a graph would, and refuses what a graph could not."""
 
 import pytest
 import torch

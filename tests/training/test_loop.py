@@ -89,7 +89,7 @@ def test_replayed_steps_are_those_that_were_recorded(five, monkeypatch, settings
         kinds.append((trainer.model.state_dict(), trainer.average.state_dict(), [row["train_loss"] for row in rows]))
     (one, average, losses), (two, its_average, its_losses) = kinds
     assert same(one, two) and same(average, its_average) and losses == its_losses
-    assert sum(stand_in.calls["replay"] for stand_in in stand_ins) >= 8
+    assert sum(stand_in.calls["replay"] for stand_in in stand_ins) >= 5
 
 
 def test_bf16_trains_too(five):
