@@ -40,7 +40,8 @@ class CUDAGraphs:
 
     def record(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._aside):
+        # Meanwhile other threads go on sending batches to the card.
+        with torch.cuda.graph(graph, self._pool, self._aside, capture_error_mode="thread_local"):
             told = work()
 
         def replay() -> torch.Tensor:

@@ -84,6 +84,7 @@ class Trainer:
         # optimiser, and how far the average moves.
         self._rates = torch.zeros(len(self.optimizer.param_groups) + 1, device=self.device)
         self._wrapped: Any = None  # the model as accelerate calls it
+        self._run: Any = None  # `_compute`, which a card records anew where other layers learn
         if settings.compile:
             model.compile()
         self.begin_epoch()
@@ -144,6 +145,9 @@ class Trainer:
         """
         images, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch[:2])
         self._set_rates()
+        if self._run is None:
+            alone = self.accelerator.num_processes == 1 and not self.settings.compile
+            self._run = replayed(self._compute, self.device, alone)
         return self._run(images, targets, self._uniforms[batch[2]])
 
     def _compute(self, images: torch.Tensor, targets: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -204,6 +208,10 @@ class Trainer:
             return asked
         return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device)))
 
+    def release(self) -> None:
+        """Give back a card's memory of recorded steps; the next step begins a new record."""
+        self._run = None
+
     def begin_epoch(self) -> None:
         """Make ready for the epoch of `place`: its random numbers, and which layers learn."""
         head_only = self.place.epoch <= self.settings.head_epochs
@@ -213,8 +221,7 @@ class Trainer:
         now = {name for name, p in self.model.named_parameters() if p.requires_grad}
         if before != now or self._wrapped is None:  # data parallelism is told anew which gradients will come
             self._wrapped = self.accelerator.prepare_model(self.model)
-            alone = self.accelerator.num_processes == 1 and not self.settings.compile
-            self._run = replayed(self._compute, self.device, alone)
+            self.release()
         self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed).to(self.device)
 
     def logits(self, loader: Iterable[Batch]) -> np.ndarray:
@@ -355,6 +362,7 @@ class LoopRoute(Route):
         done = (trainer.place.epoch - 1) * images
         with progress_bar(settings.epochs * images, "training", done, silent=not job.main) as bar:
             finished = records.spent(settings.patience) or trainer.train(loader, self.batches, end_epoch, bar.update)
+        trainer.release()
         if job.main and not finished:
             records.checkpoint(trainer.state())
         return finished
