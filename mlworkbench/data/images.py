@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ import imagehash
 import numpy as np
 import PIL
 import platformdirs
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..exceptions import WorkbenchError
 
@@ -118,15 +117,6 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
         raise ImageFault("too large for the memory at hand") from None
     except Exception as error:  # decoders raise many kinds on damaged bytes (OSError, SyntaxError, struct.error …)
         raise ImageFault(f"truncated or damaged: {error}") from None
-
-
-def plain_jpeg(data: bytes) -> bool:
-    """Whether this is a JPEG that every decoder shows alike: grey or RGB, and not turned by EXIF."""
-    try:
-        with _open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return image.mode in ("L", "RGB") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # whatever damaged bytes run into; the decoder will say what it is
-        return False
 
 
 def load_named(image_path: str, root: Path, side: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
-from ..data.images import load_named, locate
+from ..data.images import load_named
 from ..data.tables import UNKNOWN
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -60,10 +60,6 @@ class ImageDataset(Dataset):
         """uint8 [B, 3, S, S], int8 [B, C] and int64 [B], the rows themselves."""
         pixels = np.stack([self.decode(row) for row in rows]) if self.pixels is None else self.pixels[rows]
         return torch.from_numpy(pixels), self.targets[rows], torch.tensor(rows)
-
-    def read(self, row: int) -> bytes:
-        """One image's file as it is."""
-        return locate(self.paths[row], self.root).read_bytes()
 
     def decode(self, row: int) -> np.ndarray:
         """One image from its file, whole (nothing is cropped away), as uint8 [3, S, S]."""

@@ -4,24 +4,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import Full, Queue
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ..data.images import plain_jpeg
 from .batches import Batch, ImageDataset
 
 CPU = torch.device("cpu")
 AHEAD = 2  # batches on their way to a card
 
 
-def make_loader(
-    dataset: ImageDataset, batches: Any, workers: int = 0, device: torch.device = CPU, by_card: bool = False
-) -> Iterable[Batch]:
+def make_loader(dataset: ImageDataset, batches: Any, workers: int = 0, device: torch.device = CPU) -> Iterable[Batch]:
     """These batches (lists of rows) on a device, as often as one asks for them.
 
     Decoded images stay on a card where they fit in half of what is free there. Else a thread sends the next batches on
@@ -30,14 +25,11 @@ def make_loader(
     Parameters
     ----------
     workers : processes that decode where the pixels are not there already
-    by_card : the card may decode plain JPEGs itself, several times sooner; its pixels are not quite libjpeg's
     """
     if device.type != "cuda":
         return _loader(dataset, batches, workers)
     if dataset.pixels is not None and (held := _on_card(dataset, device)) is not None:
         return _Resident(*held, batches)
-    if dataset.pixels is None and by_card:
-        return _Ahead(_DecodedByCard(dataset, batches, device), device)
     return _Ahead(_loader(dataset, batches, workers), device)
 
 
@@ -132,7 +124,7 @@ class _Ahead:
         try:
             with torch.cuda.stream(stream):
                 for batch in self._batches:
-                    pinned = (tensor if tensor.is_cuda else tensor.pin_memory() for tensor in batch)
+                    pinned = [tensor.pin_memory() for tensor in batch]
                     sent = tuple(tensor.to(self._device, non_blocking=True) for tensor in pinned)
                     if not put((sent, stream.record_event())):
                         return
@@ -154,51 +146,3 @@ def _putter(waiting: Queue[Any], over: threading.Event) -> Callable[[Any], bool]
         return False
 
     return put
-
-
-class _DecodedByCard:
-    """Batches of images that the card decodes (nvJPEG), or where they are no plain JPEGs, all cores."""
-
-    def __init__(self, dataset: ImageDataset, batches: Iterable[Sequence[int]], device: torch.device):
-        self._dataset, self._batches, self._device = dataset, batches, device
-        self._plain: dict[int, bool] = {}
-
-    def __iter__(self) -> Iterator[Batch]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for batch in self._batches:
-                rows, found = list(batch), list(pool.map(self._read, batch))
-                images = torch.empty((len(rows), 3, *[self._dataset.size] * 2), dtype=torch.uint8, device=self._device)
-                coded = [place for place, item in enumerate(found) if item.ndim == 1]
-                for place, image in zip(coded, self._decoded([found[place] for place in coded]), strict=True):
-                    if image is None:
-                        found[place] = torch.from_numpy(self._dataset.decode(rows[place]))
-                    else:
-                        images[place] = image
-                for place, item in enumerate(found):
-                    if item.ndim == 3:
-                        images[place] = item
-                yield images, self._dataset.targets[rows], torch.tensor(rows)
-
-    def _read(self, row: int) -> torch.Tensor:
-        """The bytes of a plain JPEG, uint8 [n], or the pixels of any other image, uint8 [3, S, S]."""
-        if self._plain.get(row, True):
-            data = self._dataset.read(row)
-            if self._plain.setdefault(row, plain_jpeg(data)):
-                return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        return torch.from_numpy(self._dataset.decode(row))
-
-    def _decoded(self, coded: list[torch.Tensor]) -> list[torch.Tensor | None]:
-        """Images as `batches.squared` has them, uint8 [3, S, S]; None for what the card does not read."""
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        try:
-            images = decode_jpeg(coded, ImageReadMode.RGB, device=self._device) if coded else []
-        except RuntimeError:  # one of them: which is not said
-            return [None] * len(coded)
-        size = (self._dataset.size, self._dataset.size)
-        return [_resized(image, size) for image in images]
-
-
-def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    wide = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)
-    return wide.round_().clamp_(0, 255).to(torch.uint8)[0]

@@ -344,7 +344,7 @@ class LoopRoute(Route):
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, trainer, records, settings = self.job, self.trainer, self.recorder, self.job.settings
-        loader = make_loader(job.dataset, self.batches, settings.workers, trainer.device, by_card=True)
+        loader = make_loader(job.dataset, self.batches, settings.workers, trainer.device)
         validation = in_order(share(job.prepared.rows("val").tolist()), settings.batch_size)
         val_loader = make_loader(job.dataset, validation, settings.workers, trainer.device)
         trainer.stop_asked = stop_asked
