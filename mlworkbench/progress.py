@@ -1,18 +1,29 @@
 """Progress bar: on a terminal, in a notebook as one line, elsewhere silent."""
 
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+T = TypeVar("T")
 
-def progress_bar(total: int, what: str, done: int = 0, silent: bool = False) -> tqdm:
-    """A bar with images a second and time left: on standard error for people at a terminal, in a notebook as one line
-    under the cell, elsewhere silent."""
+
+def progress_bar(total: int, what: str, done: int = 0, silent: bool = False, unit: str = "images") -> tqdm:
+    """A bar with images, or another unit, a second and time left: on standard error for people at a terminal, in a
+    notebook as one line under the cell, elsewhere silent."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kind = _NotebookBar if hasattr(shell, "kernel") else tqdm
     hidden = silent or (kind is tqdm and not sys.stderr.isatty())
-    return kind(total=total, initial=done, desc=what, unit=" images", disable=hidden, leave=False, smoothing=0.1)
+    return kind(total=total, initial=done, desc=what, unit=f" {unit}", disable=hidden, leave=False, smoothing=0.1)
+
+
+def counted(items: Sequence[T], what: str, unit: str, silent: bool = False) -> Iterator[T]:
+    """These, one after the other, under a progress bar."""
+    with progress_bar(len(items), what, silent=silent, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
 
 class _NotebookBar(tqdm):

@@ -9,7 +9,8 @@ from scipy.special import logit
 from scipy.stats import binom
 
 from ..exceptions import WorkbenchError
-from .metrics import class_scores, ratios, score
+from ..progress import counted
+from .metrics import LARGE, class_scores, ratios, score
 from .predictions import Predictions, decide, probabilities
 
 # What each objective takes as its target, and the most that can be.
@@ -175,7 +176,7 @@ class Curves:
     def __init__(self, y: np.ndarray, p: np.ndarray):
         self.scores: list[np.ndarray] = []  # ascending p of the known labels, one array a class
         self._above: list[np.ndarray] = []  # positives at or above each rank
-        for c in range(y.shape[1]):
+        for c in counted(range(y.shape[1]), "sorting", "classes", y.size < LARGE):
             known = y[:, c] >= 0
             order = np.argsort(p[known, c], kind="stable")
             self.scores.append(p[known, c][order])
@@ -186,6 +187,11 @@ class Curves:
 
     def at(self, c: int, threshold: float | np.ndarray) -> dict[str, np.ndarray]:
         """Counts (tp, fp, fn, tn), precision, recall and F1 of class `c` at one threshold or an array of them."""
+        n = self.counts(c, threshold)
+        return n | ratios(n["tp"], n["fp"], n["fn"])
+
+    def counts(self, c: int, threshold: float | np.ndarray) -> dict[str, np.ndarray]:
+        """The counts alone."""
         scores = self.scores[c]
         # The cast keeps ties: a float64 key would fall beside an equal float32 score.
         rank = np.searchsorted(scores, np.asarray(threshold, scores.dtype), "left")
@@ -197,7 +203,6 @@ class Curves:
             "fp": fp,
             "fn": fn,
             "tn": self.known[c] - tp - fp - fn,
-            **ratios(tp, fp, fn),
         }
 
     def found(self, c: int) -> np.ndarray:
@@ -210,6 +215,16 @@ class Curves:
         distinct = scores[np.diff(scores, prepend=-1) > 0]
         above = np.nextafter(distinct[-1:], np.ones(1, scores.dtype))
         return np.append(distinct, above[above > distinct[-1:]])
+
+    def peaks(self, c: int) -> np.ndarray:
+        """Those of the cuts, ascending, that a false alarm more could only make worse: each positive's, and the last."""
+        return np.unique(np.append(self.found(c), self.cuts(c)[-1:]))
+
+    def below(self, c: int, threshold: float) -> float:
+        """The highest probability of class `c` under a threshold, -1 where there is none."""
+        scores = self.scores[c]
+        rank = int(np.searchsorted(scores, np.asarray(threshold, scores.dtype), "left"))
+        return float(scores[rank - 1]) if rank else -1.0
 
 
 def tune_class(
@@ -253,8 +268,9 @@ def tune_class(
         return (float(good[0]), True) if len(good) else (1.0, False)
     own = 0.5 if shared is None else shared
     if positives:
-        cuts = curves.cuts(c)
-        own = _best_cut(cuts, _gain(curves.at(c, cuts), objective, target))
+        peaks = curves.peaks(c)
+        best = _last_best(_gain(curves.counts(c, peaks), objective, target))
+        own = _halfway(curves.below(c, peaks[best]), peaks[best])
     if shared is not None:
         weight = positives / (positives + FEW)
         own = float(probabilities(weight * _log_odds(own) + (1 - weight) * _log_odds(shared)))
@@ -263,19 +279,18 @@ def tune_class(
 
 def shared_threshold(curves: Curves, objective: str = "f1", target: float | None = None) -> float:
     """The one threshold with the best mean over the classes of "f1", "fbeta" or "cost"; 0.5 without any positive."""
-    target, cuts, steps = _checked(objective, target), [], []
-    for c in np.flatnonzero(curves.positives).tolist():
-        cuts.append(curves.cuts(c))
-        gain = _gain(curves.at(c, cuts[-1]), objective, target)
-        steps.append(gain - np.append(gain[1:], gain[-1]))
-    if not cuts:
+    target, classes = _checked(objective, target), np.flatnonzero(curves.positives).tolist()
+    if not classes:
         return 0.5
-    # A threshold gains the steps of all cuts, whatever their class, from its own place upwards.
-    every = np.concatenate(cuts)
-    order = np.argsort(every, kind="stable")
-    every, gains = every[order], np.concatenate(steps)[order][::-1].cumsum()[::-1]
-    distinct = np.diff(every, prepend=-1) > 0
-    return _best_cut(every[distinct], gains[distinct])
+    peaks = np.unique(np.concatenate([curves.peaks(c) for c in classes]))
+    steps = np.zeros(len(peaks) + 1)
+    for c in classes:
+        cuts = curves.cuts(c)
+        gain = _gain(curves.counts(c, cuts), objective, target)
+        # A threshold gains the steps of all cuts, whatever their class, from its own place upwards.
+        np.add.at(steps, np.searchsorted(peaks, cuts, "right"), gain - np.append(gain[1:], gain[-1]))
+    best = peaks[_last_best(steps[::-1].cumsum()[::-1][1:])]
+    return _halfway(max(curves.below(c, best) for c in classes), best)
 
 
 def tune_thresholds(
@@ -300,7 +315,8 @@ def tune_thresholds(
     curves = Curves(y, p)
     shared = shared_threshold(curves, objective, target) if objective in DRAWN else None
     if not one_for_all:
-        found = [tune_class(curves, c, objective, target, shared) for c in range(len(predictions.class_names))]
+        classes = counted(range(len(predictions.class_names)), "choosing thresholds", "classes", y.size < LARGE)
+        found = [tune_class(curves, c, objective, target, shared) for c in classes]
     elif objective == "guarantee":
         raise WorkbenchError("a guarantee is given for each class by itself, not for one threshold of all")
     elif shared is not None:
@@ -352,13 +368,14 @@ def _gain(n: dict[str, np.ndarray], objective: str, target: float) -> np.ndarray
     return weight * n["tp"] / (weight * n["tp"] + target**2 * n["fn"] + n["fp"])
 
 
-def _best_cut(cuts: np.ndarray, gain: np.ndarray) -> float:
-    """The highest of the best ascending cuts, moved halfway to the next lower, over which nothing changes."""
-    best = len(cuts) - 1 - int(np.argmax(gain[::-1]))
-    if best == 0:
-        return float(cuts[0])
-    below, here = cuts[best - 1], cuts[best]
-    halfway = probabilities((_log_odds(below) + _log_odds(here)) / 2)
+def _last_best(gain: np.ndarray) -> int:
+    """The place of the largest, of equals the last."""
+    return len(gain) - 1 - int(np.argmax(gain[::-1]))
+
+
+def _halfway(below: float, here: np.floating) -> float:
+    """A cut moved halfway to the next lower probability, over which nothing changes; as it is where there is none."""
+    halfway = probabilities((_log_odds(below) + _log_odds(here)) / 2) if below >= 0 else here
     return float(halfway if below < halfway < here else here)
 
 
