@@ -6,6 +6,7 @@ anew for every class, which at 5,000 classes takes minutes.
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
-from sklearn import metrics as sklearn_metrics
+from sklearn.metrics import coverage_error, label_ranking_average_precision_score
 
 from ..progress import counted, progress_bar
 from .predictions import Predictions, decide
@@ -154,8 +155,9 @@ def score(predictions: Predictions, thresholds: np.ndarray, resamples: int = 100
     table = class_scores(y, decisions)
     table |= {"ap": average_precision(y, z), "roc_auc": roc_auc(y, z)}
     table |= {"brier": brier(y, p), "calibration_error": calibration_error(y, p)}
-    n = outcomes(y, decisions)
-    tp, fp, fn = (n[name].sum(1) for name in ("tp", "fp", "fn"))
+    where = outcomes(y, decisions)
+    tp, fp, fn = (where[name].sum(1) for name in ("tp", "fp", "fn"))
+    del where
     images = ratios(tp, fp, fn) | _image_scores(y, tp, fp + fn)
     means = {
         "map": table["ap"],
@@ -210,15 +212,17 @@ def ranking_scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     ranked = (y == 1).any(1)
     if not ranked.any():
         return {"lrap": float("nan"), "coverage_error": float("nan")}
-    # Unknown labels come last, and so does one more column, since scikit-learn takes no single one.
-    truth = np.pad(y[ranked] == 1, ((0, 0), (0, 1)))
-    # In float64: from scipy 1.18 on, ranks (and so scikit-learn's quotients of them) keep the precision that they get.
-    known = np.where(y[ranked] >= 0, p[ranked], -1).astype(float)
-    order = np.pad(known, ((0, 0), (0, 1)), constant_values=-1)
-    return {
-        "lrap": float(sklearn_metrics.label_ranking_average_precision_score(truth, order)),
-        "coverage_error": float(sklearn_metrics.coverage_error(truth, order)),
-    }
+    rows, sums = np.flatnonzero(ranked), np.zeros(2)
+    for part in np.array_split(rows, 1 + y.size // LARGE):  # parts bound the memory
+        # Unknown labels come last, and so does one more column, since scikit-learn takes no single one.
+        truth = np.pad(y[part] == 1, ((0, 0), (0, 1)))
+        # In float64: from scipy 1.18 on, ranks (and so scikit-learn's quotients of them) keep the precision they get.
+        known = np.where(y[part] >= 0, p[part], -1).astype(float)
+        order = np.pad(known, ((0, 0), (0, 1)), constant_values=-1)
+        means = (f(truth, order) for f in (label_ranking_average_precision_score, coverage_error))
+        sums += [len(part) * mean for mean in means] if len(part) else 0
+    lrap, coverage = sums / len(rows)
+    return {"lrap": float(lrap), "coverage_error": float(coverage)}
 
 
 def _weighted(values: np.ndarray, support: np.ndarray) -> float:
@@ -278,7 +282,7 @@ class _Curve:
         ends = ends[np.diff(hits, prepend=0) > 0]
         rows, starts = order[: ends[-1] if len(ends) else 0].astype(np.int32), np.append(0, ends)
         shape = (len(ends), len(y))
-        self.rows = csr_matrix((np.ones(len(rows), np.float32), rows, starts), shape)
+        self.rows = csr_matrix((_ones(len(y))[: len(rows)], rows, starts), shape)
         present = y[rows] == 1
         hits = np.append(0, present.cumsum())[starts]
         self.positives = csr_matrix((np.ones(hits[-1], np.float32), rows[present], hits), shape)
@@ -288,6 +292,12 @@ class _Curve:
         gained = self.positives @ weights
         tp, total = np.cumsum(gained, 0, dtype=float), np.cumsum(self.rows @ weights, 0, dtype=float)
         return ratio((gained * tp / np.maximum(total, 1)).sum(0), gained.sum(0))
+
+
+@lru_cache(1)
+def _ones(size: int) -> np.ndarray:
+    """The same ones for the curves of all classes."""
+    return np.ones(size, np.float32)
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> dict[str, float]:

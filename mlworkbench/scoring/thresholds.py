@@ -217,7 +217,7 @@ class Curves:
         return np.append(distinct, above[above > distinct[-1:]])
 
     def peaks(self, c: int) -> np.ndarray:
-        """Those of the cuts, ascending, that a false alarm more could only make worse: each positive's, and the last."""
+        """Those of the cuts, ascending, that one more false alarm could only make worse: positives', and the last."""
         return np.unique(np.append(self.found(c), self.cuts(c)[-1:]))
 
     def below(self, c: int, threshold: float) -> float:
@@ -270,7 +270,7 @@ def tune_class(
     if positives:
         peaks = curves.peaks(c)
         best = _last_best(_gain(curves.counts(c, peaks), objective, target))
-        own = _halfway(curves.below(c, peaks[best]), peaks[best])
+        own = _halfway(curves.below(c, peaks[best]), float(peaks[best]))
     if shared is not None:
         weight = positives / (positives + FEW)
         own = float(probabilities(weight * _log_odds(own) + (1 - weight) * _log_odds(shared)))
@@ -289,7 +289,7 @@ def shared_threshold(curves: Curves, objective: str = "f1", target: float | None
         gain = _gain(curves.counts(c, cuts), objective, target)
         # A threshold gains the steps of all cuts, whatever their class, from its own place upwards.
         np.add.at(steps, np.searchsorted(peaks, cuts, "right"), gain - np.append(gain[1:], gain[-1]))
-    best = peaks[_last_best(steps[::-1].cumsum()[::-1][1:])]
+    best = float(peaks[_last_best(steps[::-1].cumsum()[::-1][1:])])
     return _halfway(max(curves.below(c, best) for c in classes), best)
 
 
@@ -373,7 +373,7 @@ def _last_best(gain: np.ndarray) -> int:
     return len(gain) - 1 - int(np.argmax(gain[::-1]))
 
 
-def _halfway(below: float, here: np.floating) -> float:
+def _halfway(below: float, here: float) -> float:
     """A cut moved halfway to the next lower probability, over which nothing changes; as it is where there is none."""
     halfway = probabilities((_log_odds(below) + _log_odds(here)) / 2) if below >= 0 else here
     return float(halfway if below < halfway < here else here)
