@@ -19,6 +19,32 @@ from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Curves, Thresholds
 from .style import _STYLE, BLUE, GREY, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
 
+MOST = 40  # classes that one can read in a figure
+
+
+def _ends(order: np.ndarray, ends: str) -> tuple[np.ndarray, str]:
+    """Of classes in an order those at its two ends where they are too many, and what a title says of that.
+
+    Parameters
+    ----------
+    ends : what those are, such as "weakest and strongest"
+    """
+    if len(order) <= MOST:
+        return order, ""
+    first, last = ends.split(" and ")
+    half = MOST // 2
+    told = f"\nof {len(order):,} classes the {half} {first} and the {half} {last}"
+    return np.concatenate([order[:half], order[-half:]]), told
+
+
+def _classes(ax: Axes, names: Sequence[str], broken: bool = False) -> None:
+    """Class names down the axis, the first on top; a line where some are left out between."""
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    if broken:
+        ax.axhline(len(names) / 2 - 0.5, color=GREY, ls=":", lw=1)
+
 
 @rc_context(_STYLE)
 def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -29,23 +55,26 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
     y : int8 [N, C]
     split : [N] of "train", "val", "test"
     """
-    figure, (left, right) = _figure(10, _class_height(len(class_names)), 1, 2, width_ratios=(3, 2))
-    place, start = np.arange(len(class_names)), np.zeros(len(class_names))
+    totals = (y == 1).sum(0)
+    chosen = np.arange(len(class_names)) if len(class_names) <= MOST else np.argsort(totals, kind="stable")
+    chosen, told = _ends(chosen, "rarest and most frequent")
+    figure, (left, right) = _figure(10, _class_height(len(chosen)), 1, 2, width_ratios=(3, 2))
+    place, start = np.arange(len(chosen)), np.zeros(len(chosen))
     for name in SPLITS:
-        positives = (y[split == name] == 1).sum(0)
+        positives = (y[split == name][:, chosen] == 1).sum(0)
         left.barh(place, positives, left=start, color=SPLIT_COLOURS[name], label=f"{name} ({(split == name).sum():,})")
         start += positives
     for c, total in enumerate(start):
         left.text(total, c, f" {total:,.0f}", va="center", color=GREY)
-    left.set_yticks(place, [plain(name) for name in class_names])
-    left.invert_yaxis()
-    left.set(title="Images in which a class is present", xlabel="images", xlim=(0, start.max() * 1.12 + 1))
-    left.grid(axis="y", visible=False)
+    _classes(left, [class_names[c] for c in chosen], bool(told))
+    title = f"Images in which a class is present{told}"
+    left.set(title=title, xlabel="images", xlim=(0, start.max() * 1.12 + 1))
     figure.legend(loc="outside lower left", ncols=3)
 
     sizes = np.bincount((y == 1).sum(1))
     right.bar(np.arange(len(sizes)), sizes, color=BLUE)
-    right.set(title="Labels an image", xlabel="labels", ylabel="images", xticks=np.arange(len(sizes)))
+    ticks = np.arange(0, len(sizes), 1 + len(sizes) // 12)
+    right.set(title="Labels an image", xlabel="labels", ylabel="images", xticks=ticks)
     right.grid(axis="x", visible=False)
     return figure
 
@@ -54,8 +83,14 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
 def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Given the class of the row, how often is the class of the column there too, in percent.
 
-    Classes that come together stand together, so that blocks appear.
+    Classes that come together stand together, so that blocks appear; of too many those with most company are shown.
     """
+    present = (y == 1).astype(np.float32)
+    company = present.T @ present
+    np.fill_diagonal(company, 0)
+    most = np.sort(np.argsort(-company.max(0, initial=0), kind="stable")[:MOST])
+    told = f"\nof {y.shape[1]:,} classes the {MOST} with most company" if len(most) < y.shape[1] else ""
+    y, class_names = y[:, most], [class_names[c] for c in most.tolist()]
     order = _by_company(y)
     y, class_names = y[:, order], [class_names[c] for c in order.tolist()]
     present = (y == 1).astype(float)
@@ -75,7 +110,7 @@ def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
     names = [plain(name, 20) for name in class_names]
     ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
-    ax.set(title="Given the row, how often the column (%)")
+    ax.set(title=f"Given the row, how often the column (%){told}")
     ax.grid(visible=False)
     figure.colorbar(image, ax=ax, shrink=0.7, format=lambda value, _: f"{100 * value:.0f} %")
     return figure
@@ -104,9 +139,7 @@ def label_sets(y: np.ndarray, class_names: Sequence[str], most: int = 12) -> Fig
     ax.barh(range(len(first)), images[first], color=BLUE)
     for place, count in enumerate(images[first]):
         ax.text(count, place, f" {count:,}", va="center", color=GREY)
-    ax.set_yticks(range(len(first)), [plain(name) for name in names])
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
+    _classes(ax, names)
     ax.set(title=f"The most frequent of {len(sets):,} label sets", xlabel="images", xlim=(0, images.max() * 1.1 + 1))
     return figure
 
@@ -175,16 +208,17 @@ def history(rows: pd.DataFrame) -> Figure:
 @rc_context(_STYLE)
 def average_precisions(scores: pd.DataFrame) -> Figure:
     """Average precision of each class beside its support, weakest first (see `metrics.class_table`)."""
+    order = np.arange(len(scores)) if len(scores) <= MOST else np.flatnonzero(scores.ap.notna())
+    chosen, told = _ends(order, "weakest and strongest")
+    scores = scores.iloc[chosen]
     figure, ax = _figure(8, _class_height(len(scores)))
     defined = scores.ap.fillna(0)
     ax.barh(range(len(scores)), defined, color=BLUE)
     for place, (value, support) in enumerate(zip(scores.ap, scores.support, strict=True)):
         text = "–" if np.isnan(value) else f"{value:.3f}"
         ax.text(defined.iloc[place], place, f" {text}  ({support} positives)", va="center", fontsize=9)
-    ax.set_yticks(range(len(scores)), [plain(name) for name in scores.index])
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.set(title="Average precision by class", xlim=(0, 1.3), xticks=np.linspace(0, 1, 6))
+    _classes(ax, list(scores.index), bool(told))
+    ax.set(title=f"Average precision by class{told}", xlim=(0, 1.3), xticks=np.linspace(0, 1, 6))
     return figure
 
 
@@ -254,30 +288,38 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     predictions = thresholds.calibrated(predictions)
     curves = Curves(predictions.labels, predictions.probabilities)
     values, names = thresholds.aligned(predictions.class_names), predictions.class_names
-    half = [float(curves.at(c, 0.5)["f1"]) for c in range(len(names))]
-    own = [float(curves.at(c, values[c])["f1"]) for c in range(len(names))]
-    place = np.arange(len(names))
-    figure, (left, right) = _figure(10, _class_height(len(names)), 1, 2, sharey=True)
-    left.hlines(place, half, own, color=GREY, lw=1.5)
-    left.plot(half, place, "o", mfc="white", color=ORANGE, label="at 0.5")
-    left.plot(own, place, "o", color=BLUE, label="at its own threshold")
-    left.set(title=f"F1 on the split {predictions.split!r}{thresholds.note(predictions)}", xlim=(0, 1.02))
-    left.set_yticks(place, [plain(name) for name in names])
-    left.invert_yaxis()
+    half = np.array([curves.at(c, 0.5)["f1"] for c in range(len(names))], float)
+    own = np.array([curves.at(c, values[c])["f1"] for c in range(len(names))], float)
+    order = np.arange(len(names))
+    if len(names) > MOST:
+        order = np.argsort(own, kind="stable")[: np.isfinite(own).sum()]
+    chosen, told = _ends(order, "weakest and strongest")
+    place = np.arange(len(chosen))
+    figure, (left, right) = _figure(10, _class_height(len(chosen)), 1, 2, sharey=True)
+    left.hlines(place, half[chosen], own[chosen], color=GREY, lw=1.5)
+    left.plot(half[chosen], place, "o", mfc="white", color=ORANGE, label="at 0.5")
+    left.plot(own[chosen], place, "o", color=BLUE, label="at its own threshold")
+    left.set(title=f"F1 on the split {predictions.split!r}{thresholds.note(predictions)}{told}", xlim=(0, 1.02))
     figure.legend(loc="outside lower left", ncols=2)
     right.axvline(0.5, color=ORANGE, ls="--", lw=1)
-    right.plot(values, place, "D", color=BLUE)
+    right.plot(values[chosen], place, "D", color=BLUE)
     right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
+    for ax in (left, right):
+        _classes(ax, [names[c] for c in chosen], bool(told))
     return figure
 
 
 @rc_context(_STYLE)
 def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int = 12) -> Figure:
-    """Precision-recall curves of the first classes, each with its operating point."""
+    """Precision-recall curves, each with its operating point; of too many classes those with the weakest F1."""
     predictions = thresholds.calibrated(predictions)
     curves = Curves(predictions.labels, predictions.probabilities)
     values, names = thresholds.aligned(predictions.class_names), predictions.class_names
-    shown = [c for c in range(len(names)) if curves.positives[c] > 0][:most]
+    shown = [c for c in range(len(names)) if curves.positives[c] > 0]
+    told = ""
+    if len(shown) > most:
+        told = f"; of {len(shown):,} classes the {most} with the weakest F1"
+        shown = sorted(shown, key=lambda c: curves.at(c, values[c])["f1"])[:most]
     columns = min(4, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     figure, axes = _figure(2.7 * columns, 2.4 * rows, rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -286,7 +328,7 @@ def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int
     for ax, c in zip(axes.flat, shown, strict=False):
         _precision_recall(ax, curves, c, float(values[c]))
         ax.set_title(plain(names[c], 24))
-    figure.supxlabel(f"recall{thresholds.note(predictions)}", fontsize=10)
+    figure.supxlabel(f"recall{thresholds.note(predictions)}{told}", fontsize=10)
     figure.supylabel("precision", fontsize=10)
     return figure
 
@@ -306,25 +348,26 @@ def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
     Left all classes together (see `metrics.reliability`), right the calibration error of each class.
     """
     after = thresholds.calibrated(predictions)
-    y, names, place = after.labels, after.class_names, np.arange(len(after.class_names))
-    figure, (left, right) = _figure(10, max(3.6, _class_height(len(names))), 1, 2)
+    y, names = after.labels, after.class_names
+    both = [replace(after, calibration=None), after]
+    errors = [calibration_error(y, its.probabilities) for its in both]
+    chosen, told = np.arange(len(names)), ""
+    if len(names) > MOST:
+        chosen, told = np.argsort(-errors[1], kind="stable")[:MOST], f"\nof {len(names):,} classes the {MOST} largest"
+    place = np.arange(len(chosen))
+    figure, (left, right) = _figure(10, max(3.6, _class_height(len(chosen))), 1, 2)
     left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
-    errors = []
-    for its, mark, colour, label in (
-        (replace(after, calibration=None), "s--", ORANGE, "before"),
-        (after, "o-", BLUE, "after"),
-    ):
+    kinds = (("s--", ORANGE, "before"), ("o-", BLUE, "after"))
+    for its, error, (mark, colour, label) in zip(both, errors, kinds, strict=True):
         p = its.probabilities
         predicted, present, _ = reliability(y[y >= 0], p[y >= 0])
         left.plot(predicted, present, mark, color=colour, ms=4, mfc="white" if colour == ORANGE else None, label=label)
-        errors.append(calibration_error(y, p))
-        right.plot(errors[-1], place, mark[0], color=colour, mfc="white" if colour == ORANGE else None)
-    right.hlines(place, *errors, color=GREY, lw=1, zorder=0)
+        right.plot(error[chosen], place, mark[0], color=colour, mfc="white" if colour == ORANGE else None)
+    right.hlines(place, *(error[chosen] for error in errors), color=GREY, lw=1, zorder=0)
     title = f"Reliability on the split {after.split!r}{thresholds.note(after)}"
     left.set(title=title, xlabel="mean probability", ylabel="share present", xlim=(0, 1), ylim=(0, 1))
-    right.set_yticks(place, [plain(name) for name in names])
-    right.invert_yaxis()
-    right.set(title="Calibration error", xlim=(0, None))
+    _classes(right, [names[c] for c in chosen])
+    right.set(title=f"Calibration error{told}", xlim=(0, None))
     figure.legend(loc="outside lower left", ncols=2)
     return figure
 
@@ -332,18 +375,20 @@ def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
 @rc_context(_STYLE)
 def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """False positives and false negatives of each class (see `errors.disagreements`)."""
-    figure, ax = _figure(8, _class_height(len(class_names)))
-    place = np.arange(len(class_names))
+    counts = errors.groupby("kind")["class"].value_counts().unstack(0, fill_value=0)
+    counts = counts.reindex(index=list(class_names), columns=["false negative", "false positive"], fill_value=0)
+    told = ""
+    if len(counts) > MOST:
+        told = f"\nof {len(counts):,} classes the {MOST} with most errors"
+        counts = counts.iloc[np.argsort(-counts.sum(axis=1).to_numpy(), kind="stable")[:MOST]]
+    figure, ax = _figure(8, _class_height(len(counts)))
     for kind, colour, sign in (("false negative", ORANGE, -1), ("false positive", BLUE, 1)):
-        found = errors[errors.kind == kind]["class"].value_counts().reindex(list(class_names), fill_value=0)
-        ax.barh(place, sign * found.to_numpy(), color=colour, label=f"{kind}s")
+        ax.barh(range(len(counts)), sign * counts[kind].to_numpy(), color=colour, label=f"{kind}s")
     ax.axvline(0, color="black", lw=0.8)
-    ax.set_yticks(place, [plain(name) for name in class_names])
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
+    _classes(ax, list(counts.index))
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     note = " (tuned on these)" if errors.tuned_on.any() else ""
-    ax.set(title=f"Missed (left) and falsely found (right){note}", xlabel="images")
+    ax.set(title=f"Missed (left) and falsely found (right){note}{told}", xlabel="images")
     figure.legend(loc="outside lower left", ncols=2)
     return figure
 

@@ -501,11 +501,11 @@ def test_precision_recall_curves_and_operating_points_are_those_of_scikit_learn(
         assert line.get_drawstyle() == "steps-post" and (line.get_color(), point.get_color()) == (BLUE, ORANGE)
 
 
-def test_precision_recall_shows_the_first_classes_that_have_a_curve():
+def test_precision_recall_shows_classes_that_have_a_curve():
     predictions = noisy_case(names=[f"c{i}" for i in range(6)])
     predictions.y[:, 0] = 0
-    figure = plots.precision_recall(predictions, Thresholds.default(predictions.class_names), most=2)
-    assert [title(ax) for ax in figure.axes] == ["c1", "c2"]
+    figure = plots.precision_recall(predictions, Thresholds.default(predictions.class_names))
+    assert [title(ax) for ax in figure.axes if ax.axison] == ["c1", "c2", "c3", "c4", "c5"]
     predictions.y[:] = 0
     (ax,) = drawn(plots.precision_recall(predictions, Thresholds.default(predictions.class_names))).axes
     assert not ax.axison and not ax.lines
@@ -597,3 +597,71 @@ def test_a_map_of_hardly_anything(number):
     figure = drawn(plots.data_map(xy, np.full(number, "val"), np.zeros((0, 2), int)))
     assert figure.axes[0].collections[0].get_offsets().tolist() == xy.tolist() and not figure.axes[0].lines
     assert legend(figure) == [f"val ({number})", "near duplicate across splits (0)"]
+
+
+@pytest.fixture(scope="module")
+def hundred():
+    """Predictions for a hundred classes on two splits, of which the last has no positive."""
+    rng = np.random.default_rng(3)
+    names = [f"class {i}" for i in range(100)]
+    y = (rng.random((200, 100)) < np.linspace(0.4, 0.02, 100)).astype(np.int8)
+    y[:, 99] = 0
+    logits = rng.normal(2 * y - 1.0, 1).astype(np.float32)
+    paths = np.array([f"{i}.jpg" for i in range(200)], object)
+    halves = (slice(0, 100), slice(100, 200))
+    return [
+        Predictions(paths[h], names, logits[h], y[h], split) for h, split in zip(halves, ("val", "test"), strict=True)
+    ]
+
+
+def test_of_a_hundred_classes_the_rarest_and_the_most_frequent_are_counted(hundred):
+    val, _ = hundred
+    figure = drawn(plots.class_counts(val.labels, np.full(100, "train"), val.class_names))
+    ax = figure.axes[0]
+    totals = (val.labels == 1).sum(0)
+    order = np.argsort(totals, kind="stable")
+    assert seen(ax.get_yticklabels()) == [f"class {c}" for c in [*order[:20], *order[-20:]]]
+    assert title(ax).endswith("of 100 classes the 20 rarest and the 20 most frequent")
+    assert [round(bar.get_width()) for bar in ax.patches[:40]] == totals[[*order[:20], *order[-20:]]].tolist()
+
+
+def test_of_a_hundred_classes_the_weakest_and_the_strongest_are_scored(hundred):
+    val, test = hundred
+    thresholds = tune_thresholds(val)
+    table = metrics.class_table(metrics.score(test, thresholds.values, resamples=0))
+    by_ap = table[table.ap.notna()].sort_values("ap")
+    ax = drawn(plots.average_precisions(table)).axes[0]
+    assert seen(ax.get_yticklabels()) == [*by_ap.index[:20], *by_ap.index[-20:]] and "of 99 classes" in title(ax)
+
+    f1 = pd.Series(
+        [
+            oracle.f1_score(y, p >= t)
+            for y, p, t in zip(test.labels.T, test.probabilities.T, thresholds.values, strict=True)
+        ],
+        test.class_names,
+    )[:99].sort_values(kind="stable")
+    ax = drawn(plots.tuned_against_half(test, thresholds)).axes[0]
+    shown = seen(ax.get_yticklabels())
+    np.testing.assert_allclose(f1[shown], [*f1[:20], *f1[-20:]])
+    shown = [title(ax) for ax in drawn(plots.precision_recall(test, thresholds)).axes if ax.lines]
+    np.testing.assert_allclose(f1[shown], f1[:12])
+
+
+def test_of_a_hundred_classes_the_largest_errors_and_the_most_company_are_shown(hundred):
+    val, test = hundred
+    thresholds = tune_thresholds(val)
+    right = drawn(plots.calibration(test, thresholds)).axes[1]
+    errors = pd.Series(metrics.calibration_error(test.labels, test.probabilities), test.class_names)
+    assert set(seen(right.get_yticklabels())) == set(errors.nlargest(40).index)
+
+    found = disagreements(test, thresholds)
+    ax = drawn(plots.error_counts(found, test.class_names)).axes[0]
+    wrong = found["class"].value_counts()
+    assert [wrong[name] for name in seen(ax.get_yticklabels())] == wrong.nlargest(40).tolist()
+
+    ax = drawn(plots.cooccurrence(test.labels, test.class_names)).axes[0]
+    together = (test.labels == 1).T.astype(int) @ (test.labels == 1)
+    np.fill_diagonal(together, 0)
+    company = pd.Series(together.max(0), test.class_names)
+    assert len(shown := seen(ax.get_yticklabels())) == 40 == len(set(shown))
+    assert company[shown].min() >= company.drop(shown).max() and "the 40 with most company" in title(ax)
