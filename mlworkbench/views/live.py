@@ -1,5 +1,6 @@
 """Figures and tables shown in a notebook, and the live plot of a training."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,9 @@ from matplotlib.figure import Figure
 from ..text import shown
 from . import plots
 from .style import png
+
+STATIC = Path(__file__).with_name("static")
+LONG = 15  # rows above which a table can be sorted and searched
 
 
 def show(figure: Figure) -> None:
@@ -22,9 +26,12 @@ def show_table(frame: pd.DataFrame, digits: int = 3, index: bool = True) -> None
 
 
 def table_data(frame: pd.DataFrame, digits: int = 3, index: bool = True) -> dict[str, str]:
-    """A table as a notebook keeps it, as HTML and as plain text."""
+    """A table as a notebook keeps it, as HTML and as plain text; a long one can be sorted and searched."""
     options: Any = {"na_rep": "–", "float_format": f"{{:.{digits}f}}".format, "index": index}
     page = frame.to_html(classes=["tex2jax_ignore", "mathjax_ignore"], border=0, **options)
+    if len(frame) > LONG:
+        script = (STATIC / "table.js").read_text(encoding="utf-8")
+        page = f'<div style="max-height: 30em; overflow: auto">{page}</div><script>{script}</script>'
     return {"text/html": page, "text/plain": frame.to_string(**options)}
 
 
