@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
@@ -131,9 +131,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("predict", _predict, "predict images")
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument("source", metavar="SOURCE", help="image, folder, glob or labels file")
-    sub.add_argument("--root", metavar="DIR", help="where the paths of a labels file start (default: its folder)")
-    sub.add_argument("--out", required=True, type=Path, metavar="FILE.csv|FILE.parquet")
+    sub.add_argument(
+        "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
+    )
+    sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
+    sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
 
     sub = command("errors", _errors, "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
@@ -224,11 +226,7 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        _print_set_aside(f"{source}:{row['line']}: ", row["image_path"], row["reason"])
-
-
-def _print_set_aside(where: str, path: str, reason: str, to: TextIO | None = None) -> None:
-    print(f"set aside  {where}{printable(path)}: {reason}", file=to)
+        print(f"set aside  {source}:{row['line']}: {printable(row['image_path'])}: {row['reason']}")
 
 
 def _refuse_source(out: Path | None, *sources: str) -> None:
@@ -329,16 +327,39 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> None:
     from .deploy.predict import predict
     from .files import write_whole
-    from .runs.run import Run
 
-    if args.out.suffix not in (".csv", ".parquet"):
+    if args.out is not None and args.out.suffix not in (".csv", ".parquet"):
         raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
-    _refuse_source(args.out, args.source)
-    frame, bad = predict(Run(args.run), args.source, args.root)
+    _refuse_source(args.out, *args.source)
+    frame, bad = predict(args.run, args.source if len(args.source) > 1 else args.source[0], args.root)
+    by_reason: dict[str, list[str]] = {}
     for path, reason in bad:
-        _print_set_aside("", path, reason, sys.stderr)
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in by_reason.items():
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
+    if args.out is None:
+        _print_present(frame)
+        return
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
     print(f"{len(frame):,} images: {args.out}")
+
+
+def _print_present(frame: Any) -> None:
+    """What was predicted, for the screen: of one image each class, of several what is present in each."""
+    from .text import number
+
+    classes = [name.removeprefix("p_") for name in frame.columns[1 : 1 + (len(frame.columns) - 1) // 2]]
+    for row in frame.itertuples(index=False):
+        p, present = row[1 : 1 + len(classes)], row[1 + len(classes) :]
+        ranked = sorted(zip(p, classes, present, strict=True), key=lambda cell: -cell[0])
+        if len(frame) == 1:
+            print(f"{'class':<24} {'p':>8}  present")
+            for each, name, there in ranked:
+                print(f"{printable(name):<24} {number(each):>8}  {'yes' if there else 'no'}")
+        else:
+            told = ", ".join(f"{printable(name)} {number(each)}" for each, name, there in ranked if there)
+            print(f"{printable(row[0])}: {told or '(no class present)'}")
 
 
 def _errors(args: argparse.Namespace) -> None:
