@@ -35,7 +35,7 @@ SUFFIXES = (
 OTHERS = [
     (re.compile(start, re.DOTALL | re.IGNORECASE), told)
     for start, told in (
-        (rb"$", "an empty file"),
+        (rb"\Z", "an empty file"),
         (rb".{4}ftyp(hei|hev|mif1|msf1)", "HEIC, as phones write it; save it as JPEG"),
         (rb".{4}ftypcrx|FUJIFILMCCD-RAW|IIU\0|IIRO", "a camera's raw file; save it as JPEG"),
         (rb".{4}ftyp|RIFF.{4}AVI|\x1aE\xdf\xa3|\0\0\x01[\xba\xb3]", "a film; save its frames as images"),
@@ -182,6 +182,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def digest(image_path: str, root: Path) -> str:
+    """Digest of an image file's bytes, in hexadecimal; a fault as in `locate`."""
+    file = locate(image_path, root)
+    try:
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise ImageFault(f"unreadable: {error.strerror or error}") from None
+
+
 def check_images(
     paths: Iterable[str], root: Path, max_pixels: int = MAX_PIXELS, progress: Callable[[int], object] | None = None
 ) -> list[ImageInfo | ImageFault]:
@@ -192,13 +201,11 @@ def check_images(
     """
     names, tick = list(paths), progress or (lambda _: None)
 
-    def digest(name: str) -> str | ImageFault:
+    def content_of(name: str) -> str | ImageFault:
         try:
-            return hashlib.blake2b(locate(name, root).read_bytes(), digest_size=16).hexdigest()
+            return digest(name, root)
         except ImageFault as fault:
             return fault
-        except OSError as error:
-            return ImageFault(f"unreadable: {error.strerror or error}")
 
     def check(name: str, content: str) -> ImageInfo | ImageFault:
         try:
@@ -208,7 +215,7 @@ def check_images(
 
     found: list[ImageInfo | ImageFault] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter lock
-        contents = list(pool.map(digest, names))
+        contents = list(pool.map(content_of, names))
         known = _Memory.read({content for content in contents if isinstance(content, str)})
         known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}
         tasks = {

@@ -8,6 +8,7 @@ from ..network.foreign import quietly  # first: it says that Ultralytics install
 # isort: on
 
 import logging
+import math
 import os
 import re
 import tempfile
@@ -27,7 +28,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_augmentations
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
-from ultralytics.utils import LOGGER
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.plotting import plot_images
@@ -57,6 +58,11 @@ AUGMENTATIONS = {"auto_augment": None} | dict.fromkeys(
 FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
          "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False,
          "resume": False}  # fmt: skip
+# Of their arguments those that change a training of ours; a test holds them to the library's source.
+HONOURED = (
+    *AUGMENTATIONS, "optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
+    "warmup_bias_lr", "nbs", "dropout", "freeze", "deterministic", "channels_last", "save_period", "plots", "verbose",
+)  # fmt: skip
 TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_ok", "epochs", "batch", "imgsz",
          "patience", "seed", "amp", "workers", "device", "lr0", "split")  # fmt: skip
 
@@ -95,6 +101,19 @@ class UltralyticsRoute(Route):
         except (SyntaxError, TypeError, ValueError) as error:  # an unknown name comes with a page of help
             reason = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[0]
             raise WorkbenchError(f"Ultralytics' arguments: {reason}") from None
+        for name, value in settings.ultralytics.items():
+            if name not in (*HONOURED, *FIXED) and value not in (DEFAULT_CFG_DICT.get(name), 0, False, None):
+                raise WorkbenchError(
+                    f"{name}={value!r} would have no effect on images with several labels; leave it out. Of their "
+                    f"arguments these have one: {', '.join(HONOURED)}"
+                )
+        chosen = {name: settings.ultralytics.get(name, off) for name, off in AUGMENTATIONS.items()}
+        theirs = [name for name, value in chosen.items() if value != AUGMENTATIONS[name]]
+        for name, instead in (("flip", "fliplr=0.5"), ("crop", "scale=0.5")):
+            if theirs and getattr(settings, name):
+                raise WorkbenchError(f"{name} is not done beside Ultralytics' own {theirs[0]}; give {instead} instead")
+        if chosen["auto_augment"] and (colours := [name for name in theirs if name.startswith("hsv_")]):
+            raise WorkbenchError(f"{colours[0]} would have no effect beside auto_augment; leave one of them out")
 
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -103,8 +122,8 @@ class UltralyticsRoute(Route):
         if not file.exists():
             return None
         checkpoint = models.read_pt(file)
-        if checkpoint.get("epoch") == -1:  # stripped: the last epoch was done
-            checkpoint["epoch"] = run.state["settings"]["epochs"] - 1
+        if checkpoint.get("epoch") == -1:  # stripped at the end of a training, which may be to go on nevertheless
+            checkpoint["epoch"] = len(checkpoint["train_results"]["epoch"]) - 1
         return checkpoint
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
@@ -144,6 +163,14 @@ class UltralyticsRoute(Route):
         if self.recorder.keep(models.save_weights(self.job.model)):
             last = (run.folder / folder_of.ULTRALYTICS_LAST).read_bytes()
             write_whole(run.folder / folder_of.ULTRALYTICS_BEST, last)
+
+
+def next_rate(settings: Settings, checkpoint: Mapping[str, Any]) -> float:
+    """The learning rate of the next step as a share of its peak, by their schedule, where a run goes on."""
+    given, done = recipe(settings), checkpoint["epoch"] + 1
+    through, warm = done / settings.epochs, min(given["warmup_epochs"], settings.epochs - 1)
+    falls = (1 + math.cos(math.pi * through)) / 2 if given["cos_lr"] else 1 - through
+    return (given["lrf"] + (1 - given["lrf"]) * falls) * min(1, done / warm if warm else 1)
 
 
 class _Stop(Exception):

@@ -22,11 +22,12 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
-from ..data.labels import LabelTable, read_labels
+from ..data.labels import read_labels
 from ..exceptions import WorkbenchError
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
+from ..runs.other import labelled_predictions
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
@@ -142,7 +143,7 @@ class MultiLabelYOLO(YOLO):
 
         Parameters
         ----------
-        data : a labels file, or a LabelTable
+        data : a labels file, a DataFrame, or a LabelTable
         resume : go on with the run that this `weights/last.pt` belongs to, or the one named here; its own arguments may
             be given again
 
@@ -153,7 +154,7 @@ class MultiLabelYOLO(YOLO):
         if trainer is not None:
             raise WorkbenchError("trainer is this package's own; what it should do otherwise goes into callbacks")
         data, resume = given.pop("data", None), given.pop("resume", False)
-        table = data if isinstance(data, LabelTable) or data is None else read_labels(data)
+        table = None if data is None else read_labels(data)
         if resume:
             run = _run_of(self.ckpt_path if resume is True else resume)
             again = _again(run, given)
@@ -172,15 +173,18 @@ class MultiLabelYOLO(YOLO):
         self.metrics.process(self.run.predictions("val"))
         return self.metrics
 
-    def val(self, validator: None = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
-        """Scores of a split of the run that this checkpoint belongs to."""
+    def val(self, validator: None = None, data: Any = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
+        """Scores of a split of the run that this checkpoint belongs to, or of another labels file.
+
+        Parameters
+        ----------
+        data : what `read_labels` takes; see `runs.other.labelled_predictions`
+        """
         odd = ["validator"] * (validator is not None) + list(given)
         if odd:
-            raise WorkbenchError(
-                f"val knows only split; {', '.join(odd)}: for predict, or for another labels file's run"
-            )
-        self.metrics = MultiLabelMetrics()
-        self.metrics.process(_run_of(self.ckpt_path).predictions(split))
+            raise WorkbenchError(f"val takes data and split; {', '.join(odd)} would have no effect: leave it out")
+        run, self.metrics = _run_of(self.ckpt_path), MultiLabelMetrics()
+        self.metrics.process(run.predictions(split) if data is None else labelled_predictions(run, data))
         return self.metrics
 
     def load(self, weights: Any = None) -> "MultiLabelYOLO":
@@ -227,13 +231,12 @@ def _again(run: Run, given: dict[str, Any]) -> dict[str, Any]:
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
-    device = usual["device"]
-    if isinstance(device, (list, tuple)) or "," in str(device):
-        raise WorkbenchError("several devices are for the loop: torchrun … -m -- mlworkbench train")
+    if usual["optimizer"] == "auto" and (idle := [name for name in ("lr0", "momentum") if name in given]):
+        raise WorkbenchError(f"{idle[0]} beside optimizer 'auto', which chooses its own; name one: optimizer='AdamW'")
     ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
         "workers": min(usual["workers"], os.cpu_count() or 1),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
-        "device": "auto" if device in (None, "") else f"cuda:{device}" if str(device).isdigit() else str(device),
+        "device": "auto" if usual["device"] in (None, "") else usual["device"],
     }
     theirs = {name: usual[name] for name in (*RECIPE, "verbose")}
     return ours | {"ultralytics": theirs | {n: value for n, value in given.items() if n not in (*OURS, *PLACE)}}
