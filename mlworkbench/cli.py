@@ -336,7 +336,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from .deploy.predict import predict
+    from .deploy.predict import predict, told
     from .files import write_whole
 
     if args.out is not None and args.out.suffix not in (".csv", ".parquet"):
@@ -350,27 +350,10 @@ def _predict(args: argparse.Namespace) -> None:
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
         print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
     if args.out is None:
-        _print_present(frame)
+        print("\n".join(told(frame)))
         return
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
     print(f"{len(frame):,} images: {args.out}")
-
-
-def _print_present(frame: Any) -> None:
-    """What was predicted, for the screen: of one image each class, of several what is present in each."""
-    from .text import number
-
-    classes = [name.removeprefix("p_") for name in frame.columns[1 : 1 + (len(frame.columns) - 1) // 2]]
-    for row in frame.itertuples(index=False):
-        p, present = row[1 : 1 + len(classes)], row[1 + len(classes) :]
-        ranked = sorted(zip(p, classes, present, strict=True), key=lambda cell: -cell[0])
-        if len(frame) == 1:
-            print(f"{'class':<24} {'p':>8}  present")
-            for each, name, there in ranked:
-                print(f"{printable(name):<24} {number(each):>8}  {'yes' if there else 'no'}")
-        else:
-            told = ", ".join(f"{printable(name)} {number(each)}" for each, name, there in ranked if there)
-            print(f"{printable(row[0])}: {told or '(no class present)'}")
 
 
 def _errors(args: argparse.Namespace) -> None:

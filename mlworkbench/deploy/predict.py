@@ -22,7 +22,7 @@ from ..network.batches import Batch, squared
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
-from ..text import short, unmark_path
+from ..text import number, printable, short, unmark_path
 
 log = logging.getLogger("mlworkbench")
 ELSEWHERE = ("missing", "outside the image root")  # what is wrong with a path that starts in another folder
@@ -63,6 +63,21 @@ def predict(
     columns |= {f"p_{name}": predictions.probabilities[:, c] for c, name in enumerate(run.class_names)}
     columns |= {f"present_{name}": present[:, c].astype(np.int8) for c, name in enumerate(run.class_names)}
     return pd.DataFrame(columns), bad
+
+
+def told(frame: pd.DataFrame) -> Iterator[str]:
+    """What `predict` found, line by line for a screen: of one image every class, of several what is present in each."""
+    classes = [name.removeprefix("p_") for name in frame.columns[1 : 1 + len(frame.columns) // 2]]
+    for path, *cells in frame.itertuples(index=False):
+        p, present = cells[: len(classes)], cells[len(classes) :]
+        ranked = sorted(zip(p, map(printable, classes), present, strict=True), key=lambda row: -row[0])
+        if len(frame) > 1:
+            there = ", ".join(f"{name} {number(p)}" for p, name, present in ranked if present)
+            yield f"{printable(path)}: {there or '(no class present)'}"
+            continue
+        yield f"{'class':<24} {'p':>8}  present"
+        for p, name, present in ranked:
+            yield f"{name:<24} {number(p):>8}  {'yes' if present else 'no'}"
 
 
 def _refuse_all(source: Any, root: Path, bad: Sequence[tuple[str, str]]) -> None:
@@ -139,12 +154,12 @@ def _only_images(source: object, files: Iterable[Path]) -> list[Path]:
             kind = "._ files" if mac else file.suffix or "without suffix"
             others[kind] += 1
             first.setdefault(kind, file)
-    told = []
-    for kind, number in others.most_common():
+    passed = []
+    for kind, times in others.most_common():
         what = kind_of(first[kind])
-        told.append(f"{number:,} {kind}{f' ({what})' if what else ''}")
-    if told:
-        log.warning("passed over in %s: %s", source, ", ".join(told))
+        passed.append(f"{times:,} {kind}{f' ({what})' if what else ''}")
+    if passed:
+        log.warning("passed over in %s: %s", source, ", ".join(passed))
     return found
 
 

@@ -163,7 +163,7 @@ def _begin_longer(job: Job, route: Route, before: int) -> None:
         )
     if job.main and job.checkpoint:
         if settings.route == "ultralytics":
-            from .ultralytics_route import next_rate
+            from .ultralytics_arguments import next_rate
 
             rate = next_rate(settings, job.checkpoint)
         else:

@@ -8,9 +8,7 @@ from ..network.foreign import quietly  # first: it says that Ultralytics install
 # isort: on
 
 import logging
-import math
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +26,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_augmentations
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.plotting import plot_images
@@ -48,23 +46,11 @@ from ..scoring.thresholds import Thresholds
 from ..settings import Settings
 from .losses import mean_known
 from .route import Job, Route
+from .ultralytics_arguments import AUGMENTATIONS, check_arguments, recipe
 
 log = logging.getLogger("mlworkbench")
 
 TRIED = ("8.4.150", "8.5.0")  # from, and below
-AUGMENTATIONS = {"auto_augment": None} | dict.fromkeys(
-    ("scale", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0
-)
-FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
-         "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False,
-         "resume": False}  # fmt: skip
-# Of their arguments those that change a training of ours; a test holds them to the library's source.
-HONOURED = (
-    *AUGMENTATIONS, "optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
-    "warmup_bias_lr", "nbs", "dropout", "freeze", "deterministic", "channels_last", "save_period", "plots", "verbose",
-)  # fmt: skip
-TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_ok", "epochs", "batch", "imgsz",
-         "patience", "seed", "amp", "workers", "device", "lr0", "split")  # fmt: skip
 
 
 class UltralyticsRoute(Route):
@@ -90,30 +76,7 @@ class UltralyticsRoute(Route):
         for name in ("accumulate", "backbone_rate", "head_epochs", "ema", "compile"):
             if getattr(settings, name) != getattr(usual, name):
                 raise WorkbenchError(f"{name} is the loop's; the route 'ultralytics' has its own way")
-        for name, value in settings.ultralytics.items():
-            if name in TAKEN:
-                raise WorkbenchError(f"{name} is no argument for Ultralytics here: it follows from the settings")
-            if value != FIXED.get(name, value):
-                raise WorkbenchError(f"{name}={value!r}: with several labels an image only {FIXED[name]!r} is possible")
-        try:
-            with quietly():
-                get_cfg(overrides=dict(settings.ultralytics))
-        except (SyntaxError, TypeError, ValueError) as error:  # an unknown name comes with a page of help
-            reason = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[0]
-            raise WorkbenchError(f"Ultralytics' arguments: {reason}") from None
-        for name, value in settings.ultralytics.items():
-            if name not in (*HONOURED, *FIXED) and value not in (DEFAULT_CFG_DICT.get(name), 0, False, None):
-                raise WorkbenchError(
-                    f"{name}={value!r} would have no effect on images with several labels; leave it out. Of their "
-                    f"arguments these have one: {', '.join(HONOURED)}"
-                )
-        chosen = {name: settings.ultralytics.get(name, off) for name, off in AUGMENTATIONS.items()}
-        theirs = [name for name, value in chosen.items() if value != AUGMENTATIONS[name]]
-        for name, instead in (("flip", "fliplr=0.5"), ("crop", "scale=0.5")):
-            if theirs and getattr(settings, name):
-                raise WorkbenchError(f"{name} is not done beside Ultralytics' own {theirs[0]}; give {instead} instead")
-        if chosen["auto_augment"] and (colours := [name for name in theirs if name.startswith("hsv_")]):
-            raise WorkbenchError(f"{colours[0]} would have no effect beside auto_augment; leave one of them out")
+        check_arguments(settings)
 
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -165,14 +128,6 @@ class UltralyticsRoute(Route):
             write_whole(run.folder / folder_of.ULTRALYTICS_BEST, last)
 
 
-def next_rate(settings: Settings, checkpoint: Mapping[str, Any]) -> float:
-    """The learning rate of the next step as a share of its peak, by their schedule, where a run goes on."""
-    given, done = recipe(settings), checkpoint["epoch"] + 1
-    through, warm = done / settings.epochs, min(given["warmup_epochs"], settings.epochs - 1)
-    falls = (1 + math.cos(math.pi * through)) / 2 if given["cos_lr"] else 1 - through
-    return (given["lrf"] + (1 - given["lrf"]) * falls) * min(1, done / warm if warm else 1)
-
-
 class _Stop(Exception):
     """The user asked to stop; raised between two batches, where everything of their trainer can be left."""
 
@@ -194,15 +149,6 @@ def _arguments(job: Job) -> dict[str, Any]:
         "lr0": settings.learning_rate,
     }  # fmt: skip
     return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
-
-
-def recipe(settings: Settings) -> dict[str, Any]:
-    """Arguments of their trainer beyond the settings: ours as far as the settings do not give them by its names."""
-    return {
-        "optimizer": "AdamW", "lrf": 0.01, "cos_lr": True, "momentum": 0.9, "weight_decay": settings.weight_decay,
-        "warmup_epochs": 0.1 * settings.epochs, "warmup_bias_lr": 0.0, "nbs": settings.batch_size, "plots": False,
-        "verbose": False, **AUGMENTATIONS, **settings.ultralytics,
-    }  # fmt: skip
 
 
 class MultiLabelTrainer(ClassificationTrainer):

@@ -33,7 +33,8 @@ from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
 from ..settings import Settings, refuse_other
 from .fit import fit
-from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator, recipe
+from .ultralytics_arguments import recipe
+from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator
 
 # What decides their recipe: taken over as it is, where a loop's run would have our own.
 RECIPE = ("optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "plots")
@@ -163,6 +164,9 @@ class MultiLabelYOLO(YOLO):
         elif table is None:
             raise WorkbenchError("train needs data='labels.csv', a labels file as the workbench reads them")
         else:
+            chosen = given.get("optimizer", DEFAULT_CFG_DICT["optimizer"])
+            if chosen == "auto" and (idle := [n for n in ("lr0", "momentum", "warmup_bias_lr") if n in given]):
+                raise WorkbenchError(f"{idle[0]}: the optimizer 'auto' chooses its own; name one: optimizer='AdamW'")
             self.run = fit(
                 table, _folder(given), bool(given.get("exist_ok")), callbacks=self.callbacks,
                 model=str(self.ckpt_path or self.cfg), route="ultralytics", **_settings(given),
@@ -231,8 +235,6 @@ def _again(run: Run, given: dict[str, Any]) -> dict[str, Any]:
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
-    if usual["optimizer"] == "auto" and (idle := [name for name in ("lr0", "momentum") if name in given]):
-        raise WorkbenchError(f"{idle[0]} beside optimizer 'auto', which chooses its own; name one: optimizer='AdamW'")
     ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
         "workers": min(usual["workers"], os.cpu_count() or 1),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: of those installed the ones that have the letters, else a line saying what to install."""
+"""Fonts for names in any script: those installed that have the letters, else a line that says what to install."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ PREFERRED = (
     "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei", "Droid Sans Fallback", "Noto Sans Arabic", "Noto Naskh Arabic", "Geeza Pro", "Segoe UI",
     "Noto Sans Devanagari", "Kohinoor Devanagari", "Nirmala UI", "Noto Sans Thai", "Thonburi", "Leelawadee UI",
-    "Noto Sans", "Noto Emoji", "Symbola", "Segoe UI Emoji", "Segoe UI Symbol", "Arial Unicode MS", "FreeSans", "Unifont",
+    "Noto Sans", "Noto Emoji", "Symbola", "Segoe UI Emoji", "Segoe UI Symbol", "Arial Unicode MS",
 )  # fmt: skip
 PACKAGES = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL"), ("fonts-noto-cjk", "Noto Sans CJK"))
 EMOJI, OTHERS = ("fonts-symbola", "Noto Emoji"), ("fonts-noto-core", "Noto Sans")

@@ -363,7 +363,7 @@ def stopped(table, tmp_path_factory):
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"epochs": 100}, "epochs is 100, but the run to resume has 3"),
+        ({"epochs": 2}, "epochs is 2, but the run to resume has 3"),
         ({"batch": 8}, "batch_size is 8, but the run to resume has 16"),
         ({"imgsz": 64}, "image_size is 64"),
         ({"lr0": 0.5}, "learning_rate is 0.5"),
