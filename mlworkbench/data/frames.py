@@ -35,10 +35,10 @@ def frame_file(frame: Any) -> Iterator[Path]:
         )
     data = data.reset_index() if data.index.name is not None else data
     data = data.rename(columns=str)
-    for name, column in data.items() if data.columns.is_unique else ():
-        if column.dtype == object:
-            data[name] = column.map(_plain)
     try:
+        for name, column in data.items() if data.columns.is_unique else ():
+            if column.dtype == object:
+                data[name] = column.map(_plain)
         content = data.to_json(orient="records", lines=True, force_ascii=False).encode()
     except (TypeError, ValueError, OverflowError) as error:  # columns of one name, objects, halves of letters
         raise WorkbenchError(f"the DataFrame holds what no labels file can: {str(error).splitlines()[0]}") from None
