@@ -345,6 +345,22 @@ def test_multi_label_yolo_resumes_and_their_augmentations_are_theirs(table, tmp_
     assert again.run.status == "finished" and set(kinds) == {(False, 0.4)} and len(again.run.history) == 3
 
 
+def test_a_finished_one_trains_on_from_its_stripped_checkpoint(table, theirs, tmp_path, caplog):
+    shutil.copytree(theirs.folder, tmp_path / "run")
+    done = len(theirs.history)
+    with pytest.MonkeyPatch.context() as patch:  # killed in the first of its new epochs: none of them counts
+        killed_at(patch, 6)
+        with pytest.raises(Killed):
+            fit(table, tmp_path / "run", resume=True, epochs=done + 2)
+    run = fit(table, tmp_path / "run", resume=True)
+    assert run.status == "finished" and list(run.history.epoch) == list(range(1, done + 3))
+    assert run.history.head(done).equals(theirs.history)
+    assert len((run.folder / "results.csv").read_text().splitlines()) == done + 3
+    assert any(
+        line.startswith(f"goes on from epoch {done} to {done + 2} instead of {done}") for line in caplog.messages
+    )
+
+
 @pytest.fixture(scope="module")
 def stopped(table, tmp_path_factory):
     """Their `last.pt` of a training of which two epochs are left to do."""
