@@ -116,6 +116,14 @@ class MultiLabelYOLO(YOLO):
     def __init__(self, model: str | Path = "yolov8n-cls.pt", task: str | None = None, verbose: bool = False):
         if task not in (None, "classify"):
             raise WorkbenchError(f"task is {task!r}; expected 'classify', the only one with labels for whole images")
+        if Path(model).is_dir() or Path(model).suffix == ".safetensors":
+            best = Path(model) / folder_of.ULTRALYTICS_BEST
+            if not best.is_file():
+                raise WorkbenchError(
+                    f"{model} is no checkpoint of Ultralytics (.pt), which the route 'ultralytics' leaves in weights/; "
+                    f"a run's weights begin a training by mw.fit(…, model={str(model)!r}, route='ultralytics')"
+                )
+            model = best
         super().__init__(model, "classify", verbose)
         self.run: Run | None = None
 

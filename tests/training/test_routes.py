@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -343,6 +344,15 @@ def test_multi_label_yolo_resumes_and_their_augmentations_are_theirs(table, tmp_
     again.add_callback("on_train_batch_end", lambda t: kinds.append((t.own_augmentation, t.args.hsv_v)))
     again.train(resume=True)
     assert again.run.status == "finished" and set(kinds) == {(False, 0.4)} and len(again.run.history) == 3
+
+
+def test_a_run_is_taken_for_its_best_checkpoint_and_another_told_the_way(table, theirs, tiny_run, tmp_path):
+    assert list(mw.MultiLabelYOLO(theirs.folder).names.values()) == theirs.class_names
+    for model in (tiny_run.folder, tiny_run.folder / folder_of.BEST):
+        with pytest.raises(WorkbenchError, match="is no checkpoint of Ultralytics") as caught:
+            mw.MultiLabelYOLO(model)
+        way = re.search(r"model='(.*?)', route='(.*?)'", str(caught.value))
+        fit(table, tmp_path / Path(model).name, model=way[1], route=way[2], **TINY)
 
 
 def test_a_finished_one_trains_on_from_its_stripped_checkpoint(table, theirs, tmp_path, caplog):
