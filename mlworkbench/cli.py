@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
@@ -121,19 +121,24 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument("--global", action="store_true", dest="one_for_all", help="one threshold for all classes")
     sub.add_argument("--calibrate", action="store_true", help="Platt scaling of each class's probabilities first")
+    sub.add_argument("--replace", action="store_true", help="thresholds set by hand too; they are kept beside")
 
     sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
     sub.add_argument("run", metavar="RUN")
-    moved(sub)
-    sub.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
+    which.add_argument("--labels", metavar="LABELS", help="another labels file instead of a split of the run's own")
+    sub.add_argument("--root", metavar="DIR", help="where the images are: of LABELS, or the run's, if they have moved")
     sub.add_argument("--corrections", metavar="FILE", help="score against the labels as these corrections have them")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
 
     sub = command("predict", _predict, "predict images")
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument("source", metavar="SOURCE", help="image, folder, glob or labels file")
-    sub.add_argument("--root", metavar="DIR", help="where the paths of a labels file start (default: its folder)")
-    sub.add_argument("--out", required=True, type=Path, metavar="FILE.csv|FILE.parquet")
+    sub.add_argument(
+        "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
+    )
+    sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
+    sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
 
     sub = command("errors", _errors, "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
@@ -224,11 +229,7 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        _print_set_aside(f"{source}:{row['line']}: ", row["image_path"], row["reason"])
-
-
-def _print_set_aside(where: str, path: str, reason: str, to: TextIO | None = None) -> None:
-    print(f"set aside  {where}{printable(path)}: {reason}", file=to)
+        print(f"set aside  {source}:{row['line']}: {printable(row['image_path'])}: {row['reason']}")
 
 
 def _refuse_source(out: Path | None, *sources: str) -> None:
@@ -285,7 +286,10 @@ def _tune(args: argparse.Namespace) -> None:
     if args.calibrate:
         predictions = calibrate(predictions)
     thresholds = tune_thresholds(predictions, args.objective, args.target, args.one_for_all)
-    file = run.save_thresholds(thresholds)
+    if not run.save_tuned(thresholds, args.replace):
+        raise WorkbenchError(
+            f"the thresholds of {run.folder} were set by hand; --replace tunes anew and keeps them beside"
+        )
     print(f"{'class':<24} {'threshold':>10} {'positives':>10}  met")
     rows = thresholds.to_dict()["classes"]
     for name, row in rows.items():
@@ -297,18 +301,22 @@ def _tune(args: argparse.Namespace) -> None:
         nothing = {"precision": "nothing is", "recall": "everything is", "guarantee": "everything is"}
         instead = f"{nothing[args.objective]} called present" if args.objective in nothing else "no positive to tune on"
         print(f"{wanted} cannot be met for {len(missed)} of {len(rows)} classes ({instead}): {', '.join(missed)}")
-    print(f"saved to {file}")
+    print(f"saved to {run.folder / 'thresholds.json'}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from .data.corrections import read_corrections
     from .files import write_json
+    from .runs.other import evaluate_labels
     from .runs.run import Run
     from .text import shown
 
-    _refuse_source(args.json, args.corrections)
+    _refuse_source(args.json, args.corrections, args.labels)
     corrections = None if args.corrections is None else read_corrections(args.corrections)
-    scores = Run(args.run, args.root).evaluate(args.split, corrections)
+    if args.labels is None:
+        scores = Run(args.run, args.root).evaluate(args.split, corrections)
+    else:
+        scores = evaluate_labels(Run(args.run), args.labels, args.root, corrections)
     if args.json is not None:
         write_json(args.json, scores)
 
@@ -318,7 +326,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         print(f"{printable(name):<24} {cells} {row['support']:>8,} {row['threshold']:>10.4f}")
     low, high = scores["intervals"]["map"]["low"], scores["intervals"]["map"]["high"]
     undefined = f", {scores['undefined']} classes undefined" if scores["undefined"] else ""
-    print(f"{args.split} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
+    what = args.split if args.labels is None else args.labels
+    print(f"{what} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
     low, high = scores["intervals"]["f1_macro"]["low"], scores["intervals"]["f1_macro"]["high"]
     print(
         f"F1 macro {shown(scores['f1_macro'])} ({shown(low)} to {shown(high)}), micro {shown(scores['f1_micro'])}, "
@@ -327,16 +336,22 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from .deploy.predict import predict
+    from .deploy.predict import predict, told
     from .files import write_whole
-    from .runs.run import Run
 
-    if args.out.suffix not in (".csv", ".parquet"):
+    if args.out is not None and args.out.suffix not in (".csv", ".parquet"):
         raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
-    _refuse_source(args.out, args.source)
-    frame, bad = predict(Run(args.run), args.source, args.root)
+    _refuse_source(args.out, *args.source)
+    frame, bad = predict(args.run, args.source if len(args.source) > 1 else args.source[0], args.root)
+    by_reason: dict[str, list[str]] = {}
     for path, reason in bad:
-        _print_set_aside("", path, reason, sys.stderr)
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in by_reason.items():
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
+    if args.out is None:
+        print("\n".join(told(frame)))
+        return
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
     print(f"{len(frame):,} images: {args.out}")
 

@@ -47,8 +47,8 @@ def from_project(path: str | Path) -> Path:
 
 
 def model_from_project(model: str) -> str:
-    """A model as notebooks take it: a checkpoint's path starts at `project_root`, a name stays a name."""
-    return str(from_project(model)) if from_project(model).is_file() else model
+    """A model as notebooks take it: a path of a checkpoint or run starts at `project_root`, a name stays a name."""
+    return str(from_project(model)) if from_project(model).exists() else model
 
 
 def copy_notebooks(folder: Path) -> list[Path]:
@@ -134,7 +134,7 @@ def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
     """A parameter's value in the type that the notebook's annotation or default gives it."""
     if name in PATHS:
         return None if text in ("", "None") else str(Path(text).absolute())
-    if name == "model" and Path(text).is_file():  # a name such as yolov8n-cls.yaml stays a name
+    if name == "model" and Path(text).exists():  # a name such as yolov8n-cls.yaml stays a name
         return str(Path(text).absolute())
     kinds = re.findall(r"\w+", declared["inferred_type_name"])
     if "str" in kinds:

@@ -53,7 +53,10 @@ class Settings:
     """Settings of a training, each checked by its type and bounds; NumPy's scalars become Python's own."""
 
     model: str = setting(
-        "yolov8n-cls.yaml", "architecture with random weights, or a checkpoint", "--model", "NAME.yaml|NAME.pt"
+        "yolov8n-cls.yaml",
+        "architecture with random weights, a checkpoint, or a run to begin with its weights",
+        "--model",
+        "NAME.yaml|NAME.pt|RUN",
     )
     route: str = setting(
         "loop", "our loop, Ultralytics' trainer, or a head on a frozen backbone", "--route", choices=ROUTES
@@ -67,7 +70,7 @@ class Settings:
     flip: bool = setting(False, "mirror images at random (not for text)", "--flip")
     seed: int = setting(0, "decides weights, order, augmentation, and the split where none is given", "--seed", low=0)
     precision: str = setting("auto", "the fastest, as measured, or a given one", "--precision", choices=PRECISIONS)
-    device: str = setting("auto", "cpu, cuda, cuda:1, mps", "--device", "D", free=True)
+    device: str = setting("auto", "cpu, cuda, mps, or the number of a GPU", "--device", "D", free=True)
     workers: int = setting(2, "decoding processes where the cache is too small", "--workers", low=0, free=True)
     loss: str = setting(
         "bce", "binary cross entropy, asymmetric, or (route ultralytics) softmax as it is", "--loss", choices=LOSSES
@@ -91,6 +94,7 @@ class Settings:
     ultralytics: dict = setting({}, "more arguments of Ultralytics' trainer, by its names")  # noqa: RUF009
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", _device(self.device))
         for each in fields(self):
             object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
         if self.positive_weight > 1 and self.loss != "bce":
@@ -110,10 +114,18 @@ class Settings:
 
     @classmethod
     def resumed(cls, saved: Mapping[str, Any], given: Mapping[str, Any]) -> "Settings":
-        """The settings of a run that goes on: its own, which those given now must not contradict."""
+        """The settings of a run that goes on: its own, which those given now must not contradict.
+
+        More epochs are no contradiction, but for the route "probe", which has none.
+        """
         own, now = cls.of(**saved), cls.of(**{**saved, **given})
+        if now.epochs < own.epochs:
+            raise WorkbenchError(
+                f"epochs is {now.epochs}, but the run to resume has {own.epochs}; give more to train on"
+            )
+        longer = ("epochs",) if own.route != "probe" else ()
         for name in given:
-            if name not in FREE and getattr(now, name) != getattr(own, name):
+            if name not in longer and name not in FREE and getattr(now, name) != getattr(own, name):
                 refuse_other(name, getattr(now, name), getattr(own, name))
         return now
 
@@ -126,6 +138,19 @@ def refuse_other(name: str, value: Any, own: Any) -> NoReturn:
     raise WorkbenchError(
         f"{name} is {value!r}, but the run to resume has {own!r}; leave it out, or train into another folder"
     )
+
+
+def _device(value: Any) -> Any:
+    """A device by torch's name for it, where it came as the number of a GPU, as Ultralytics' users have it."""
+    numbers = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    if not numbers or not all(str(number).strip().isdecimal() for number in numbers):
+        return value
+    if len(numbers) != 1:
+        raise WorkbenchError(
+            f"device is {value!r}, but a process trains on one; for {len(numbers)} leave it out and start as many: "
+            f"torchrun --standalone --nproc_per_node {len(numbers)} -m -- mlworkbench train …"
+        )
+    return f"cuda:{int(numbers[0])}"
 
 
 def typed(name: str, text: str) -> Any:

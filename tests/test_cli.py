@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -272,3 +273,22 @@ def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     assert "no readable JSON" in refused(capsys, "evaluate", scored_run)
     assert main(["tune", str(scored_run)]) == 0  # a damaged file does not stand in its own way
     assert Run(scored_run).thresholds().calibration is None
+
+
+def test_thresholds_set_by_hand_are_kept_until_asked_and_then_beside(scored_run, capsys):
+    run, file = Run(scored_run), scored_run / "thresholds.json"
+    assert main(["tune", str(scored_run)]) == 0
+    run.save_thresholds(run.thresholds().with_values([0.77] * 3))
+    by_hand = file.read_bytes()
+    capsys.readouterr()
+    option = re.search(r"were set by hand; (--\w+) tunes anew", refused(capsys, "tune", scored_run))[1]
+    assert file.read_bytes() == by_hand and not (scored_run / "thresholds.json.1").exists()
+    assert main(["tune", str(scored_run), option]) == 0
+    assert json.loads(file.read_text())["objective"] == "f1"
+    assert (scored_run / "thresholds.json.1").read_bytes() == by_hand
+    run.save_thresholds(0.3)  # by hand again, and a rule that a person applies in the tuner
+    run.save_thresholds(run.thresholds().with_values([0.4] * 3))
+    again = file.read_bytes()
+    run.save_thresholds(run.thresholds().default(run.class_names))
+    assert (scored_run / "thresholds.json.2").read_bytes() == again and len(list(scored_run.glob("thresholds*"))) == 3
+    assert main(["tune", str(scored_run)]) == 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ PARAMETERS = {
         *DATA, "corrections", "model", "route", "epochs", "batch_size", "image_size", "learning_rate", "flip",
         "precision", "seed",
     },
-    "03_tune_thresholds": {"run_dir", "objective", "target", "image_root"},
+    "03_tune_thresholds": {"run_dir", "objective", "target", "replace", "image_root"},
     "04_error_analysis": {"run_dir", "split", "top_k", "image_root"},
     "06_compare_approaches": {*DATA, "epochs", "image_size", "seed"},
 }  # fmt: skip
@@ -119,6 +120,21 @@ def test_a_second_execution_gives_the_same_outputs(executed):
     done = subprocess.run([*command, *sanitize, *map(str, executed[0])], capture_output=True, text=True, cwd=FOLDER)
     assert done.returncode == 0, done.stdout[-4000:]
     assert executed[1].with_name("run.1").is_dir()  # the second training moved the first aside
+
+
+@pytest.mark.notebook
+def test_thresholds_set_by_hand_are_kept_when_it_runs_again(executed, tmp_path):
+    shutil.copytree(executed[1], tmp_path / "run")
+    run, file = Run(tmp_path / "run"), tmp_path / "run/thresholds.json"
+    run.save_thresholds(0.77)
+    by_hand, given = file.read_bytes(), {"run_dir": str(run.folder)}
+    run_notebooks(tmp_path / "kept", ["03"], given, say=lambda _: None)
+    assert file.read_bytes() == by_hand
+    assert any(
+        "by hand: see `replace`" in o.get("text", "") for o in outputs(tmp_path / "kept/03_tune_thresholds.ipynb")
+    )
+    run_notebooks(tmp_path / "new", ["03"], given | {"replace": "true"}, say=lambda _: None)
+    assert run.thresholds().objective == "f1" and file.with_name("thresholds.json.1").read_bytes() == by_hand
 
 
 def test_a_failing_cell_is_told_and_the_notebook_kept(tmp_path):

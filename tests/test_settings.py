@@ -49,8 +49,11 @@ def test_a_resumed_run_keeps_its_settings_but_may_move():
     assert Settings.resumed(saved, {"epochs": 9, "workers": 4, "device": "cpu"}) == Settings(
         epochs=9, workers=4, device="cpu"
     )
+    assert Settings.resumed(saved, {"epochs": 20}) == Settings(epochs=20, workers=1)  # it trains on
+    with pytest.raises(WorkbenchError, match="epochs is 8, but the run to resume has 9; give more to train on"):
+        Settings.resumed(saved, {"epochs": 8})
     with pytest.raises(WorkbenchError, match="epochs is 20, but the run to resume has 9"):
-        Settings.resumed(saved, {"epochs": 20})
+        Settings.resumed({**saved, "route": "probe"}, {"epochs": 20})
     with pytest.raises(WorkbenchError, match="unknown setting 'epoch'"):
         Settings.resumed(saved, {"epoch": 20})
 
@@ -80,7 +83,7 @@ WRONG = {
 def test_every_setting_is_checked_by_its_type(known):
     kind = float if known.name == "backbone_rate" else known.type
     for value in WRONG[kind]:
-        if value is None and known.name == "backbone_rate":
+        if (value is None and known.name == "backbone_rate") or (value == 3 and known.name == "device"):
             continue
         with pytest.raises(WorkbenchError) as caught:
             Settings.of(**{known.name: value})
@@ -103,6 +106,19 @@ def test_numpy_scalars_are_taken_and_can_be_written():
     assert Settings.resumed(written, given) == chosen
 
 
+@pytest.mark.parametrize("value", [0, "0", " 0", np.int64(0), [0], "cuda:0"])
+def test_a_device_may_be_the_number_of_a_gpu(value):
+    assert Settings(device=value).device == "cuda:0"
+
+
+@pytest.mark.parametrize("value", ["0,1", [0, 1], (0, 1)])
+def test_several_devices_are_refused_with_the_way(value):
+    with pytest.raises(
+        WorkbenchError, match="a process trains on one; for 2 .*: torchrun .*--nproc_per_node 2 -m -- ml"
+    ):
+        Settings(device=value)
+
+
 def test_what_belongs_together_may_be_given_to_a_resumed_run_in_part():
     saved = asdict(Settings(route="ultralytics", loss="softmax", batch_size=64, accumulate=20))
     assert Settings.resumed(saved, {"loss": "softmax"}) == Settings.resumed(saved, {"accumulate": 20})
@@ -116,7 +132,7 @@ def test_a_mapping_is_no_text():
 
 
 OFFERED = {
-    "model": ("--model", "NAME.yaml|NAME.pt", None),
+    "model": ("--model", "NAME.yaml|NAME.pt|RUN", None),
     "route": ("--route", None, ("loop", "ultralytics", "probe")),
     "epochs": ("--epochs", "N", None),
     "batch_size": ("--batch", "N", None),

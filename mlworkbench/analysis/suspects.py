@@ -200,6 +200,8 @@ def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) 
     if folds < 2:
         raise WorkbenchError(f"{folds} folds; expected at least 2")
     settings, table = run.state["settings"], run.split_table()
+    if not str(settings["model"]).endswith((".yaml", ".yml", ".pt")):
+        say(f"the run began with the weights of {settings['model']}, which may know some of these labels by heart")
     with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary, quietly():  # it was all said when run began
         folder = Path(temporary)
         if began_trained(run):

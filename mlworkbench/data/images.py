@@ -23,9 +23,35 @@ from ..exceptions import WorkbenchError
 
 log = logging.getLogger("mlworkbench")
 MAX_PIXELS = 100_000_000
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".gif")
 # Raster formats only: Pillow also reads some whose decoding starts other programs (EPS) or renders documents.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "PCX", "ICO")
+# What files in these formats are called, as Pillow has it; whoever looks for images in a folder looks for these.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".bmp", ".dib", ".gif",
+    ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c",
+    ".tga", ".icb", ".vda", ".vst", ".pcx", ".ico",
+)  # fmt: skip
+# What a file begins with that is given as an image and is none, and what to do about it.
+OTHERS = [
+    (re.compile(start, re.DOTALL | re.IGNORECASE), told)
+    for start, told in (
+        (rb"\Z", "an empty file"),
+        (rb".{4}ftyp(hei|hev|mif1|msf1)", "HEIC, as phones write it; save it as JPEG"),
+        (rb".{4}ftypcrx|FUJIFILMCCD-RAW|IIU\0|IIRO", "a camera's raw file; save it as JPEG"),
+        (rb".{4}ftyp|RIFF.{4}AVI|\x1aE\xdf\xa3|\0\0\x01[\xba\xb3]", "a film; save its frames as images"),
+        (rb"\xff\x0a|\0{3}\x0cJXL ", "JPEG XL; save it as JPEG or PNG"),
+        (rb"\0\x05\x16\x07", "what a Mac keeps beside a file, not the file itself"),
+        (rb"version https://git-lfs", "a pointer of Git LFS; get the file itself by git lfs pull"),
+        (rb"\s*<(!doctype html|html)", "a web page; download the image itself"),
+        (rb"\s*<(svg|\?xml)", "SVG or other XML; save it as PNG"),
+        (rb"%PDF", "PDF; save its pages as images"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript; save it as PNG"),
+        (rb"8BPS", "a Photoshop document; save it as PNG"),
+        (rb".{128}DICM", "DICOM; save it as PNG"),
+        (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive or a workbook of Excel; unpack it, or save it as CSV"),
+        (rb"\x93NUMPY|\x89HDF", "an array; save its images as PNG"),
+    )
+]
 # Ultralytics replaces Image.open by one that tries to install packages for a file that is no image.
 _open = vars(sys.modules.get("ultralytics.utils.patches", object)).get("_image_open", Image.open)
 
@@ -110,13 +136,30 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
     except ImageFault:
         raise
     except UnidentifiedImageError:
-        raise ImageFault("not an image that Pillow can read") from None
+        other = kind_of(file)
+        raise ImageFault(f"not an image that Pillow can read{f': {other}' if other else ''}") from None
     except Image.DecompressionBombError:
         raise ImageFault(f"far more pixels by its header than the limit of {max_pixels:,}") from None
     except MemoryError:
         raise ImageFault("too large for the memory at hand") from None
     except Exception as error:  # decoders raise many kinds on damaged bytes (OSError, SyntaxError, struct.error …)
         raise ImageFault(f"truncated or damaged: {error}") from None
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file begins as an image that can be read, whatever its name."""
+    try:
+        with _open(file, formats=FORMATS):
+            return True
+    except Exception:  # whatever decoders raise on other bytes
+        return False
+
+
+def kind_of(file: Path) -> str:
+    """What a file is that is no image, by its first bytes, and what to do about it; "" for what is not known."""
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    return next((told for pattern, told in OTHERS if pattern.match(start)), "")
 
 
 def load_named(image_path: str, root: Path, side: int) -> np.ndarray:
@@ -139,6 +182,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def digest(image_path: str, root: Path) -> str:
+    """Digest of an image file's bytes, in hexadecimal; a fault as in `locate`."""
+    file = locate(image_path, root)
+    try:
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise ImageFault(f"unreadable: {error.strerror or error}") from None
+
+
 def check_images(
     paths: Iterable[str], root: Path, max_pixels: int = MAX_PIXELS, progress: Callable[[int], object] | None = None
 ) -> list[ImageInfo | ImageFault]:
@@ -149,13 +201,11 @@ def check_images(
     """
     names, tick = list(paths), progress or (lambda _: None)
 
-    def digest(name: str) -> str | ImageFault:
+    def content_of(name: str) -> str | ImageFault:
         try:
-            return hashlib.blake2b(locate(name, root).read_bytes(), digest_size=16).hexdigest()
+            return digest(name, root)
         except ImageFault as fault:
             return fault
-        except OSError as error:
-            return ImageFault(f"unreadable: {error.strerror or error}")
 
     def check(name: str, content: str) -> ImageInfo | ImageFault:
         try:
@@ -165,7 +215,7 @@ def check_images(
 
     found: list[ImageInfo | ImageFault] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter lock
-        contents = list(pool.map(digest, names))
+        contents = list(pool.map(content_of, names))
         known = _Memory.read({content for content in contents if isinstance(content, str)})
         known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}
         tasks = {

@@ -14,6 +14,7 @@ import numpy as np
 from ..exceptions import LabelFaults, WorkbenchError
 from ..files import write_csv
 from ..text import is_text, mark_path, short, unmark_path
+from .frames import frame_file
 from .tables import (
     EXPECTED,
     PATH_COLUMNS,
@@ -85,7 +86,7 @@ class LabelTable:
 
 
 def read_labels(
-    path: str | Path,
+    path: Any,
     root: str | Path | None = None,
     classes: str | Path | Sequence[str] | None = None,
     splits: str | Path | None = None,
@@ -95,8 +96,8 @@ def read_labels(
 
     Parameters
     ----------
-    path : the file; its form is told from its content
-    root : where image paths start (default: the folder of the labels file)
+    path : the file, its form told from its content; or a DataFrame of the same columns, or a LabelTable, as it is
+    root : where image paths start (default: the folder of the labels file; of a DataFrame the working folder)
     classes : file with one class name a line, or the names themselves (default: the header, else `classes.txt` beside
         the labels file, else `class_0` …; tags without one are sorted)
     splits : file `image_path,split` that overrides the labels file's own splits
@@ -112,6 +113,11 @@ def read_labels(
     (3003, 10)
     """
     options = {"root": root, "classes": classes, "splits": splits, "tag_delimiter": tag_delimiter}
+    if isinstance(path, LabelTable) and not any(value is not None for value in options.values()):
+        return path
+    if not isinstance(path, (str, Path)):
+        with frame_file(path) as file:
+            return read_labels(file, Path() if root is None else root, classes, splits, tag_delimiter)
     source = Path(path)
     layout, rows = open_layout(source)
     read = _Rows(layout)

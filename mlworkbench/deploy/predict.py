@@ -1,40 +1,61 @@
-"""Predictions of a finished run for an image, a folder, a glob or a labels file."""
+"""Predictions of a finished run for an image, a folder, a glob, a list of paths or a labels file."""
 
 import glob
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..data.images import SUFFIXES, ImageFault, load_image
-from ..data.labels import read_labels
+from ..data.images import SUFFIXES, ImageFault, is_image, kind_of, load_image
+from ..data.labels import LabelTable
+from ..data.tables import PATH_COLUMNS, read_table
 from ..exceptions import WorkbenchError
 from ..network.batches import Batch, squared
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
+from ..text import number, printable, short, unmark_path
+
+log = logging.getLogger("mlworkbench")
+ELSEWHERE = ("missing", "outside the image root")  # what is wrong with a path that starts in another folder
 
 
-def predict(run: Run, source: str | Path, root: str | Path | None = None) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Probabilities and decisions for an image, a folder, a glob or a labels file, whose paths start at `root`.
+def predict(
+    run: Run | str | Path, source: Any, root: str | Path | None = None
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Probabilities and decisions for any images.
+
+    Parameters
+    ----------
+    run : a finished run, or its folder
+    source : an image, a folder, a glob, a file of image paths (a labels file too; labels are not looked at), paths, a
+        LabelTable, or a DataFrame with a column of paths
+    root : where relative paths start (default: the folder of the file of paths, else the working folder)
 
     Returns
     -------
     A frame of `image_path`, `p_CLASS` for every class, then `present_CLASS` at the run's thresholds; and the
     (path, reason) pairs of the images that were set aside
+
+    Raises
+    ------
+    WorkbenchError : no image that can be read
     """
-    root, paths = _images_of(str(source), root)
+    run = run if isinstance(run, Run) else Run(run)
+    start, paths = _images_of(source, None if root is None else Path(root))
     settings, thresholds, faults = run.state["settings"], run.thresholds(), dict[int, ImageFault]()
-    logits = run.logits(_decoded(paths, root, settings["image_size"], settings["batch_size"], faults))
+    logits = run.logits(_decoded(paths, start, settings["image_size"], settings["batch_size"], faults))
     bad = [(paths[row], str(fault)) for row, fault in sorted(faults.items())]
     if not len(logits):
-        first = f" ({bad[0][0]!r}: {bad[0][1]})" if bad else ""
-        raise WorkbenchError(f"no image to predict in {str(source)!r}{first}")
+        _refuse_all(source, start, bad)
     good = np.array([path for row, path in enumerate(paths) if row not in faults], object)
     predictions = thresholds.calibrated(Predictions(good, run.class_names, logits))
     present = thresholds.decide(predictions)
@@ -42,6 +63,32 @@ def predict(run: Run, source: str | Path, root: str | Path | None = None) -> tup
     columns |= {f"p_{name}": predictions.probabilities[:, c] for c, name in enumerate(run.class_names)}
     columns |= {f"present_{name}": present[:, c].astype(np.int8) for c, name in enumerate(run.class_names)}
     return pd.DataFrame(columns), bad
+
+
+def told(frame: pd.DataFrame) -> Iterator[str]:
+    """What `predict` found, line by line for a screen: of one image every class, of several what is present in each."""
+    classes = [name.removeprefix("p_") for name in frame.columns[1 : 1 + len(frame.columns) // 2]]
+    for path, *cells in frame.itertuples(index=False):
+        p, present = cells[: len(classes)], cells[len(classes) :]
+        ranked = sorted(zip(p, map(printable, classes), present, strict=True), key=lambda row: -row[0])
+        if len(frame) > 1:
+            there = ", ".join(f"{name} {number(p)}" for p, name, present in ranked if present)
+            yield f"{printable(path)}: {there or '(no class present)'}"
+            continue
+        yield f"{'class':<24} {'p':>8}  present"
+        for p, name, present in ranked:
+            yield f"{name:<24} {number(p):>8}  {'yes' if present else 'no'}"
+
+
+def _refuse_all(source: Any, root: Path, bad: Sequence[tuple[str, str]]) -> None:
+    """Raise the error of a source of which no image could be read."""
+    what = repr(str(source)) if isinstance(source, (str, Path)) else "what was given"
+    if bad and all(reason.startswith(ELSEWHERE) for _, reason in bad):
+        raise WorkbenchError(
+            f"none of the {len(bad):,} images of {what} is in {root} ({bad[0][0]!r}: {bad[0][1]}); say where their "
+            "paths start: --root DIR, in Python predict(…, root=DIR)"
+        )
+    raise WorkbenchError(f"no image to predict in {what}{f' ({bad[0][0]!r}: {bad[0][1]})' if bad else ''}")
 
 
 def _decoded(paths: Sequence[str], root: Path, size: int, batch: int, faults: dict[int, ImageFault]) -> Iterator[Batch]:
@@ -69,19 +116,98 @@ def _decoded(paths: Sequence[str], root: Path, size: int, batch: int, faults: di
             bar.update(len(chunk))
 
 
-def _images_of(source: str, given: str | Path | None = None) -> tuple[Path, list[str]]:
-    """The root and the relative image paths that a source names."""
+def _images_of(source: Any, root: Path | None) -> tuple[Path, list[str]]:
+    """The root of a source and the image paths that it names, as people gave them or relative to the root."""
+    if isinstance(source, LabelTable):
+        return root or source.root, list(source.paths)
+    if isinstance(source, pd.DataFrame):
+        column = next((name for name in source if str(name).lower() in PATH_COLUMNS), None)
+        if column is None:
+            raise WorkbenchError(f"the DataFrame has the columns {_listed(source)}; expected one called image_path")
+        source = list(source[column])
+    if not isinstance(source, (str, Path)):
+        return _images_named(source, root)
     path = Path(source)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
-        return path, [str(f.relative_to(path)) for f in files]
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return path.parent, [path.name]
+        return path, [str(file.relative_to(path)) for file in _only_images(source, path.rglob("*"))]
     if path.is_file():
-        table = read_labels(path, given)
-        return table.root, list(table.paths)
-    files = sorted(Path(f) for f in glob.glob(source, recursive=True) if Path(f).suffix.lower() in SUFFIXES)
+        if path.suffix.lower() in SUFFIXES or is_image(path):
+            return path.parent, [path.name]
+        if other := kind_of(path):
+            raise WorkbenchError(f"{path} is no image, folder, glob or file of image paths: it is {other}")
+        return root or path.parent, _paths_in(path)
+    files = _only_images(source, map(Path, glob.glob(str(source), recursive=True)))
     if not files:
-        raise WorkbenchError(f"{source!r} names no image, folder, glob or labels file")
-    root = Path(os.path.commonpath([f.parent for f in files]))
-    return root, [str(f.relative_to(root)) for f in files]
+        raise WorkbenchError(f"{str(source)!r} names no image, folder, glob or file of image paths")
+    start = Path(os.path.commonpath([file.parent for file in files]))
+    return start, [str(file.relative_to(start)) for file in files]
+
+
+def _only_images(source: object, files: Iterable[Path]) -> list[Path]:
+    """Those that are called images, in order; what is passed over is told in one line."""
+    found, others, first = [], Counter[str](), dict[str, Path]()
+    for file in sorted(files):
+        mac = file.name.startswith("._")  # what a Mac lays beside each file on a foreign disk
+        if file.suffix.lower() in SUFFIXES and not mac:
+            found.append(file)
+        elif file.is_file():
+            kind = "._ files" if mac else file.suffix or "without suffix"
+            others[kind] += 1
+            first.setdefault(kind, file)
+    passed = []
+    for kind, times in others.most_common():
+        what = kind_of(first[kind])
+        passed.append(f"{times:,} {kind}{f' ({what})' if what else ''}")
+    if passed:
+        log.warning("passed over in %s: %s", source, ", ".join(passed))
+    return found
+
+
+def _images_named(paths: Any, root: Path | None) -> tuple[Path, list[str]]:
+    """The root and paths of a list of paths; it may be of several folders."""
+    named = None if isinstance(paths, (bytes, dict)) or not isinstance(paths, Iterable) else list(paths)
+    if not named or not all(isinstance(path, (str, Path)) for path in named):
+        raise WorkbenchError(
+            f"source is {type(paths).__name__} {short(paths)}; expected the path of an image, a folder, a glob or a "
+            "file of image paths, or a list of paths (save an array as PNG first)"
+        )
+    named = [str(path) for path in named]
+    if root is not None:
+        return root, named
+    folders = {os.path.dirname(os.path.abspath(path)) for path in named}  # noqa: PTH100, PTH120 (links stay)
+    start = Path(os.path.commonpath(folders))
+    return start, [os.path.relpath(path, start) for path in named]
+
+
+def _paths_in(file: Path) -> list[str]:
+    """Image paths in a table, whatever else stands in it, each once: its column of paths, by name or by what it holds.
+
+    Raises
+    ------
+    WorkbenchError : no column holds names of images, or a row cannot be read
+    """
+    table = read_table(file, "file of image paths")
+    rows = []
+    for line, cells in table.rows:
+        if isinstance(cells, str):
+            raise WorkbenchError(f"{file}:{line}: {cells}")
+        rows.append([cell if isinstance(cell, str) else "" for cell in cells])
+    header = [cell.strip().lower() for cell in table.keys or next(iter(rows), [])]
+    at = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
+    if at is None:  # no name that we know: the column in which most cells are called images
+        named = Counter(c for row in rows[:100] for c, cell in enumerate(row) if _called_image(cell))
+        if not named:
+            seen = f"its columns are {_listed(header)}" if header else "it is empty"
+            raise WorkbenchError(f"{file} names no image: {seen}; expected a column image_path, or one path a line")
+        at = named.most_common(1)[0][0]
+    if not table.keys and not _called_image(header[at]):
+        del rows[0]
+    return [*dict.fromkeys(unmark_path(row[at]) for row in rows if len(row) > at and row[at])]
+
+
+def _called_image(text: str) -> bool:
+    return os.path.splitext(text.strip())[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return short(", ".join(map(str, names)))

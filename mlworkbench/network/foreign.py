@@ -176,6 +176,12 @@ def refuse_architecture(mapping: Mapping[str, Any], what: object) -> None:
     """Raise WorkbenchError unless an architecture's mapping names layers with plain values, and not endlessly many."""
     if not all(isinstance(mapping.get(part), list) for part in ("backbone", "head")):
         raise WorkbenchError(f"{what} has no backbone and head; is it a model's YAML?")
+    for name in ("channels", "ch"):
+        if mapping.get(name, 3) != 3:
+            raise WorkbenchError(
+                f"{what}: {name} is {mapping[name]!r}; networks here see three channels, of a grey image three times "
+                "the same: leave it out or write 3"
+            )
     _refuse_odd_values(mapping, what)
     _refuse_foreign_layers(mapping, what)
 

@@ -1,5 +1,6 @@
 """Run folder: its names, and the lock that keeps a second writer out."""
 
+import logging
 import os
 import shutil
 import socket
@@ -12,8 +13,10 @@ import filelock
 import numpy as np
 
 from ..exceptions import WorkbenchError
-from ..files import write_whole
+from ..files import read_json, write_whole
+from ..scoring.thresholds import HAND
 
+log = logging.getLogger("mlworkbench")
 FORMAT_VERSION = 1
 STATE = "run.json"
 SPLITS = "splits.csv"
@@ -83,14 +86,34 @@ def _entries(folder: Path) -> list[Path]:
     return [entry for name in (*names, *theirs, STATE) for entry in sorted(folder.glob(name))]
 
 
+def hand_made(folder: Path) -> bool:
+    """Whether a person has set the thresholds that are saved here."""
+    try:
+        return bool(read_json(folder / THRESHOLDS)["objective"] == HAND)
+    except (WorkbenchError, KeyError, TypeError):  # none, or no file of ours
+        return False
+
+
+def keep_hand_made(folder: Path) -> None:
+    """Rename thresholds that a person has set to `thresholds.json.1`, `.2`, …, and say so, before others come."""
+    if hand_made(folder):
+        number = 1
+        while (aside := folder / f"{THRESHOLDS}.{number}").exists():
+            number += 1
+        (folder / THRESHOLDS).rename(aside)
+        log.warning("the thresholds set by hand are kept as %s", aside)
+
+
 def clear(folder: Path) -> None:
-    """Remove the run in `folder`; what notebook 01 found and what a user wrote by hand stays."""
+    """Remove the run in `folder`; what notebook 01 found and what a user wrote or set by hand stays."""
+    keep_hand_made(folder)
     for entry in reversed(_entries(folder)):  # run.json first: without it the rest is no run that could be resumed
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def clear_results(folder: Path) -> list[str]:
     """Remove what was made of weights that will change, and half-written files of a killed process; says what."""
+    keep_hand_made(folder)
     for pattern in (".*.csv.*", ".*.json.*", "checkpoints/.*.safetensors.*", "checkpoints/.*.pt.*"):
         for left in folder.glob(pattern):
             left.unlink()

@@ -22,7 +22,7 @@ from ..network.feed import make_loader
 from ..network.infer import infer
 from ..network.model import YOLOClassifier, build_model, load_weights
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds, evaluate
+from ..scoring.thresholds import HAND, Thresholds, evaluate
 from ..settings import refuse_other
 from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
@@ -148,12 +148,29 @@ class Run:
         split = data.get("split") if isinstance(data, dict) else None
         return Thresholds.from_dict(data, frozenset(self._paths_of(split) if split else ()))
 
-    def save_thresholds(self, thresholds: Thresholds) -> Path:
-        """Write `thresholds.json`; every later decision of this run uses it."""
-        file = self.folder / folder_of.THRESHOLDS
+    def save_thresholds(self, thresholds: Any) -> Path:
+        """Write `thresholds.json` (of whatever `Thresholds.of` takes); every later decision of this run uses it.
+
+        Thresholds that a person had set are kept beside it, unless these are a person's too.
+        """
+        chosen, file = Thresholds.of(thresholds, self.class_names), self.folder / folder_of.THRESHOLDS
         with folder_of.writing(self.folder):
-            write_json(file, replace(thresholds, run=self.folder.resolve().name).to_dict())
+            if chosen.objective != HAND:
+                folder_of.keep_hand_made(self.folder)
+            write_json(file, replace(chosen, run=self.folder.resolve().name).to_dict())
         return file
+
+    def save_tuned(self, thresholds: Thresholds, replace_hand_made: bool = False) -> bool:
+        """Save thresholds that a rule has chosen; those that a person had set stay, unless they may be replaced.
+
+        Returns
+        -------
+        Whether these are saved
+        """
+        free = replace_hand_made or not folder_of.hand_made(self.folder)
+        if free:
+            self.save_thresholds(thresholds)
+        return free
 
     def evaluate(self, split: str = "test", corrections: Iterable[Correction] | None = None) -> dict[str, Any]:
         """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`.
@@ -188,9 +205,10 @@ class Run:
         return correct(table, self.corrections if corrections is None else corrections)
 
     def _labels_file(self) -> Path:
-        """The labels file: where it was, or by its name in the folder of the images; its digest tells whether it is."""
+        """The labels file: where it was, or by its name with the images or in here; its digest tells whether it is."""
         there = Path(self.state["labels_file"])
-        return next((file for file in (there, self.root / there.name) if file.is_file()), there)
+        places = (there, self.root / there.name, self.folder / there.name)
+        return next((file for file in places if file.is_file()), there)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_expit
 
 from ..exceptions import WorkbenchError
-from .predictions import Predictions
+from .predictions import Predictions, refuse_others
 
 METHODS = ("platt", "temperature")
 
@@ -29,7 +29,7 @@ def calibrate(predictions: Predictions, method: str = "platt") -> Predictions:
     negative, or whose logits are all equal, has nothing to fit and keeps scale 1 and shift 0. Where a fit would turn
     the ranking round, the scale stops just above 0.
     """
-    y, z, classes = predictions.labels, predictions.logits.astype(float), len(predictions.class_names)
+    y, z, classes = refuse_others(predictions).labels, predictions.logits.astype(float), len(predictions.class_names)
     if method not in METHODS:
         raise WorkbenchError(f"calibration {method!r}; expected one of {', '.join(METHODS)}")
     if method == "temperature":

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
 from ..exceptions import WorkbenchError
+from ..text import short
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -118,3 +120,13 @@ class Predictions:
             y=frame[[f"label_{n}" for n in names]].to_numpy(np.int8) if labelled else None,
             split=split,
         )
+
+
+def refuse_others(predictions: Any) -> Predictions:
+    """The predictions, or WorkbenchError for anything else, with what would give them."""
+    if not isinstance(predictions, Predictions):
+        raise WorkbenchError(
+            f"predictions are {type(predictions).__name__} {short(predictions)}; expected Predictions: "
+            'run.predictions("test"), or Predictions(paths, class_names, logits, y) of arrays'
+        )
+    return predictions

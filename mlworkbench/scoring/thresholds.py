@@ -1,17 +1,19 @@
 """Thresholds, one for each class, chosen on one split and honoured everywhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import logit
 from scipy.stats import binom
 
 from ..exceptions import WorkbenchError
 from ..progress import counted
+from ..text import short
 from .metrics import LARGE, class_scores, ratios, score
-from .predictions import Predictions, decide, probabilities
+from .predictions import Predictions, decide, probabilities, refuse_others
 
 # What each objective takes as its target, and the most that can be.
 OBJECTIVES: dict[str, tuple[str, float] | None] = {
@@ -23,6 +25,7 @@ OBJECTIVES: dict[str, tuple[str, float] | None] = {
     "guarantee": ("the miss rate to stay under", 1),
 }
 DRAWN = ("f1", "fbeta", "cost")  # where positives are few, towards the shared threshold
+HAND = "by hand"  # the objective of what a person has set
 CONFIDENCE = 0.9  # of a guarantee, for each class
 FEW = 15  # positives at which a class's own threshold and the shared one count the same (decision 013)
 
@@ -61,6 +64,37 @@ class Thresholds:
         """0.5 for every class."""
         return cls(list(class_names), np.full(len(class_names), 0.5, np.float32))
 
+    @classmethod
+    def of(cls, values: Any, class_names: Sequence[str]) -> "Thresholds":
+        """Thresholds for these classes from what people hold.
+
+        Parameters
+        ----------
+        values : Thresholds, as they are; one number for all classes; a sequence of as many as there are classes, in
+            their order; or a mapping (a Series too) of class name to number
+
+        Raises
+        ------
+        WorkbenchError : anything else, other classes, or a number outside 0..1
+        """
+        if isinstance(values, Thresholds):
+            return values
+        names = list(class_names)
+        expected = f"expected a number in 0..1, {len(names)} of them, or a mapping of every class to one"
+        numbers = values.to_dict() if isinstance(values, pd.Series) else values
+        if isinstance(numbers, Mapping):
+            if odd := [n for n in (*names, *numbers) if (n in numbers) != (n in names)]:
+                raise WorkbenchError(f"thresholds: class {odd[0]!r} stands only on one side; {expected}")
+            numbers = [numbers[name] for name in names]
+        try:
+            array = np.asarray(numbers, np.float32)
+            whole = np.broadcast_to(array, len(names)).copy() if array.ndim == 0 else array
+            if whole.shape == (len(names),) and (whole >= 0).all() and (whole <= 1).all():
+                return cls.default(names).with_values(whole)
+        except (TypeError, ValueError):
+            pass
+        raise WorkbenchError(f"thresholds are {type(values).__name__} {short(values)}; {expected}")
+
     def aligned(self, class_names: Sequence[str]) -> np.ndarray:
         """The values [C] in this order of classes; an error names the first class that has none."""
         return self.values[self._order(class_names)]
@@ -82,7 +116,7 @@ class Thresholds:
         """Present classes, bool [N, C]; works on any predictions, also those that were tuned on."""
         return decide(self.calibrated(predictions).probabilities, self.aligned(predictions.class_names))
 
-    def with_values(self, values: np.ndarray, objective: str = "by hand") -> "Thresholds":
+    def with_values(self, values: np.ndarray, objective: str = HAND) -> "Thresholds":
         """The same thresholds with other values [C], of which nobody says that they meet a target."""
         return replace(self, values=np.asarray(values, np.float32), objective=objective, target=None, met=None)
 
@@ -311,7 +345,7 @@ def tune_thresholds(
     WorkbenchError : an objective that does not exist, or a target that does not fit it
     """
     _checked(objective, target)
-    y, p = predictions.labels, predictions.probabilities
+    y, p = refuse_others(predictions).labels, predictions.probabilities
     curves = Curves(y, p)
     shared = shared_threshold(curves, objective, target) if objective in DRAWN else None
     if not one_for_all:
@@ -383,12 +417,17 @@ def _log_odds(p: float | np.ndarray) -> Any:
     return logit(np.clip(np.asarray(p, float), 1e-30, 1 - 2**-24))
 
 
-def evaluate(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:
+def evaluate(predictions: Predictions, thresholds: Any) -> dict[str, Any]:
     """Every score of these predictions at these thresholds, as `metrics/SPLIT.json` holds them.
+
+    Parameters
+    ----------
+    thresholds : Thresholds, or what `Thresholds.of` makes them of: a number, a sequence or a mapping
 
     Raises
     ------
     WorkbenchError : the thresholds were tuned on (some of) these images
     """
+    thresholds = Thresholds.of(thresholds, refuse_others(predictions).class_names)
     thresholds.refuse_tuned_images(predictions)
     return score(thresholds.calibrated(predictions), thresholds.aligned(predictions.class_names))

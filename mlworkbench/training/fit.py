@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from ..data.labels import LabelTable
+from ..data.frames import kept
+from ..data.labels import read_labels
 from ..data.prepare import Prepared, prepare
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import write_csv, write_whole
@@ -28,6 +29,7 @@ from ..network.model import build_model
 from ..progress import progress_bar
 from ..runs import folder as folder_of
 from ..runs.run import Run, write_quarantine
+from ..runs.start import starting_network
 from ..scoring.predictions import Predictions
 from ..settings import Settings
 from ..text import mark_path
@@ -37,7 +39,7 @@ log = logging.getLogger("mlworkbench")
 
 
 def fit(
-    table: LabelTable,
+    table: Any,
     run_dir: str | Path,
     overwrite: bool = False,
     resume: bool = False,
@@ -52,9 +54,10 @@ def fit(
 
     Parameters
     ----------
+    table : a LabelTable, or what `read_labels` makes one of: the path of a labels file, or a DataFrame
     overwrite : replace the run that is in the folder
-    resume : go on with it where it ended, with its own settings, precision and whatever its labels were read with;
-        begin one where there is none
+    resume : go on with it where it ended, with its own settings, precision and whatever its labels were read with, to
+        its last epoch or to a later one, if `epochs` says so; begin one where there is none
     settings : see `settings.Settings` (model, route, epochs, batch_size, image_size, learning_rate, precision, seed, …)
     on_epoch_end : called with each row of `history.csv`
     callbacks : for the route "ultralytics", functions by the name of Ultralytics' event, each called with its trainer
@@ -70,7 +73,7 @@ def fit(
 
     >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
     """
-    run = Run(run_dir)
+    table, run = read_labels(table), Run(run_dir)
     resuming = resume and folder_of.holds_run(run.folder)
     chosen = Settings.resumed(run.state["settings"], settings) if resuming else Settings.of(**settings)
     with join_processes(chosen.device) as processes, ExitStack() as held:
@@ -90,17 +93,23 @@ def fit(
         exists = run.folder.exists()
         if main and exists:  # refused now rather than after minutes of checking
             hold_folder()
+        before = run.state["settings"]["epochs"] if resuming else chosen.epochs
         if resuming:
             table = run.as_begun(table)
-            if run.status == "finished":
+            if run.status == "finished" and chosen.epochs == before:
+                if main and "epochs" in settings:
+                    log.warning("%s is finished with its %s epochs; give more to train on", run.folder, before)
                 return run
         checkpoint = route_class.read_checkpoint(run) if resuming else None
+        with _seeded(chosen.seed, processes.device):  # before any image is read, since much can be wrong with a model
+            if checkpoint:
+                model = build_model(run.state["architecture"], table.class_names)
+            else:
+                model = starting_network(chosen.model, table.class_names, silent=not main)
         with processes.main_process_first():
             prepared = prepare(table, chosen.seed, chosen.max_quarantine, silent=not main)
         for line in prepared.in_short() if main else ():
             log.warning(line)
-        with _seeded(chosen.seed, processes.device):
-            model = build_model(run.state["architecture"] if checkpoint else chosen.model, table.class_names)
         if main and not exists:
             hold_folder()
         with _seeded(chosen.seed, processes.device), arithmetic(tf32=True):
@@ -111,6 +120,8 @@ def fit(
                 run, chosen, prepared, model, dataset, processes, resuming, checkpoint, on_epoch_end, callbacks or {}
             )
             route = route_class(job)
+            if chosen.epochs > before:
+                _begin_longer(job, route, before)
             if main:
                 _begin(job, route.precision)
             _train(job, route)
@@ -140,6 +151,30 @@ def _refuse_other_images(run: Run, prepared: Prepared) -> None:
         raise WorkbenchError(
             f"the images or their splits have changed since {run.folder} was begun; train into another folder"
         )
+
+
+def _begin_longer(job: Job, route: Route, before: int) -> None:
+    """Say how a run goes on that gets more epochs; one that patience has ended would not."""
+    settings, done = job.settings, len(route.recorder.history)
+    if route.recorder.spent(settings.patience):
+        raise WorkbenchError(
+            f"{job.run.folder} ended after {done} epochs, {settings.patience} of them without a better one, and would "
+            f"at once again; to train on, begin another run with its weights: --model {job.run.folder}"
+        )
+    if job.main and job.checkpoint:
+        if settings.route == "ultralytics":
+            from .ultralytics_arguments import next_rate
+
+            rate = next_rate(settings, job.checkpoint)
+        else:
+            from .loop import learning_rate_factor
+
+            place, steps = job.checkpoint["place"], job.checkpoint["steps"]
+            rate = learning_rate_factor((place["epoch"] - 1) * steps + place["step"], settings.epochs * steps)
+        log.warning(
+            "goes on from epoch %d to %d instead of %d: the learning rate now follows the schedule of %d epochs, "
+            "next %.2g of its peak", done, settings.epochs, before, settings.epochs, rate,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -197,7 +232,7 @@ def _begin(job: Job, precision: Precision) -> None:
     told = set(run.state.get("given", ())) if job.resuming else set()
     places = {
         "given": sorted(told | table.given.keys()),
-        "labels_file": str(table.source.resolve()),
+        "labels_file": str(kept(table.source, run.folder).resolve()),
         "image_root": str(table.root.resolve()),
         "device": str(job.processes.device),
         "processes": job.processes.num_processes,
@@ -207,7 +242,7 @@ def _begin(job: Job, precision: Precision) -> None:
     if job.resuming:
         if stale := folder_of.clear_results(run.folder):
             log.warning("removed, made of weights that will change: %s", ", ".join(stale))
-        run.write_state(**places)
+        run.write_state(**places, settings={**run.state["settings"], "epochs": job.settings.epochs})
         return
     folder_of.clear(run.folder)
     splits = zip(map(mark_path, table.paths), prepared.split, strict=True)

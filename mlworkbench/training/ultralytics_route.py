@@ -9,7 +9,6 @@ from ..network.foreign import quietly  # first: it says that Ultralytics install
 
 import logging
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,18 +46,11 @@ from ..scoring.thresholds import Thresholds
 from ..settings import Settings
 from .losses import mean_known
 from .route import Job, Route
+from .ultralytics_arguments import AUGMENTATIONS, check_arguments, recipe
 
 log = logging.getLogger("mlworkbench")
 
 TRIED = ("8.4.150", "8.5.0")  # from, and below
-AUGMENTATIONS = {"auto_augment": None} | dict.fromkeys(
-    ("scale", "fliplr", "flipud", "erasing", "hsv_h", "hsv_s", "hsv_v"), 0.0
-)
-FIXED = {"val": True, "save": True, "fraction": 1.0, "single_cls": False, "distill_model": None, "quantize": None,
-         "pretrained": True, "time": None, "compile": False, "rect": False, "cache": False,
-         "resume": False}  # fmt: skip
-TAKEN = ("task", "mode", "model", "data", "save_dir", "project", "name", "exist_ok", "epochs", "batch", "imgsz",
-         "patience", "seed", "amp", "workers", "device", "lr0", "split")  # fmt: skip
 
 
 class UltralyticsRoute(Route):
@@ -84,17 +76,7 @@ class UltralyticsRoute(Route):
         for name in ("accumulate", "backbone_rate", "head_epochs", "ema", "compile"):
             if getattr(settings, name) != getattr(usual, name):
                 raise WorkbenchError(f"{name} is the loop's; the route 'ultralytics' has its own way")
-        for name, value in settings.ultralytics.items():
-            if name in TAKEN:
-                raise WorkbenchError(f"{name} is no argument for Ultralytics here: it follows from the settings")
-            if value != FIXED.get(name, value):
-                raise WorkbenchError(f"{name}={value!r}: with several labels an image only {FIXED[name]!r} is possible")
-        try:
-            with quietly():
-                get_cfg(overrides=dict(settings.ultralytics))
-        except (SyntaxError, TypeError, ValueError) as error:  # an unknown name comes with a page of help
-            reason = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()[0]
-            raise WorkbenchError(f"Ultralytics' arguments: {reason}") from None
+        check_arguments(settings)
 
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -103,8 +85,8 @@ class UltralyticsRoute(Route):
         if not file.exists():
             return None
         checkpoint = models.read_pt(file)
-        if checkpoint.get("epoch") == -1:  # stripped: the last epoch was done
-            checkpoint["epoch"] = run.state["settings"]["epochs"] - 1
+        if checkpoint.get("epoch") == -1:  # stripped at the end of a training, which may be to go on nevertheless
+            checkpoint["epoch"] = len(checkpoint["train_results"]["epoch"]) - 1
         return checkpoint
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
@@ -167,15 +149,6 @@ def _arguments(job: Job) -> dict[str, Any]:
         "lr0": settings.learning_rate,
     }  # fmt: skip
     return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
-
-
-def recipe(settings: Settings) -> dict[str, Any]:
-    """Arguments of their trainer beyond the settings: ours as far as the settings do not give them by its names."""
-    return {
-        "optimizer": "AdamW", "lrf": 0.01, "cos_lr": True, "momentum": 0.9, "weight_decay": settings.weight_decay,
-        "warmup_epochs": 0.1 * settings.epochs, "warmup_bias_lr": 0.0, "nbs": settings.batch_size, "plots": False,
-        "verbose": False, **AUGMENTATIONS, **settings.ultralytics,
-    }  # fmt: skip
 
 
 class MultiLabelTrainer(ClassificationTrainer):

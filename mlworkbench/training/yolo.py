@@ -22,17 +22,19 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
-from ..data.labels import LabelTable, read_labels
+from ..data.labels import read_labels
 from ..exceptions import WorkbenchError
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
+from ..runs.other import labelled_predictions
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
 from ..settings import Settings, refuse_other
 from .fit import fit
-from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator, recipe
+from .ultralytics_arguments import recipe
+from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator
 
 # What decides their recipe: taken over as it is, where a loop's run would have our own.
 RECIPE = ("optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "plots")
@@ -114,6 +116,14 @@ class MultiLabelYOLO(YOLO):
     def __init__(self, model: str | Path = "yolov8n-cls.pt", task: str | None = None, verbose: bool = False):
         if task not in (None, "classify"):
             raise WorkbenchError(f"task is {task!r}; expected 'classify', the only one with labels for whole images")
+        if Path(model).is_dir() or Path(model).suffix == ".safetensors":
+            best = Path(model) / folder_of.ULTRALYTICS_BEST
+            if not best.is_file():
+                raise WorkbenchError(
+                    f"{model} is no checkpoint of Ultralytics (.pt), which the route 'ultralytics' leaves in weights/; "
+                    f"a run's weights begin a training by mw.fit(…, model={str(model)!r}, route='ultralytics')"
+                )
+            model = best
         super().__init__(model, "classify", verbose)
         self.run: Run | None = None
 
@@ -142,7 +152,7 @@ class MultiLabelYOLO(YOLO):
 
         Parameters
         ----------
-        data : a labels file, or a LabelTable
+        data : a labels file, a DataFrame, or a LabelTable
         resume : go on with the run that this `weights/last.pt` belongs to, or the one named here; its own arguments may
             be given again
 
@@ -153,7 +163,7 @@ class MultiLabelYOLO(YOLO):
         if trainer is not None:
             raise WorkbenchError("trainer is this package's own; what it should do otherwise goes into callbacks")
         data, resume = given.pop("data", None), given.pop("resume", False)
-        table = data if isinstance(data, LabelTable) or data is None else read_labels(data)
+        table = None if data is None else read_labels(data)
         if resume:
             run = _run_of(self.ckpt_path if resume is True else resume)
             again = _again(run, given)
@@ -162,6 +172,9 @@ class MultiLabelYOLO(YOLO):
         elif table is None:
             raise WorkbenchError("train needs data='labels.csv', a labels file as the workbench reads them")
         else:
+            chosen = given.get("optimizer", DEFAULT_CFG_DICT["optimizer"])
+            if chosen == "auto" and (idle := [n for n in ("lr0", "momentum", "warmup_bias_lr") if n in given]):
+                raise WorkbenchError(f"{idle[0]}: the optimizer 'auto' chooses its own; name one: optimizer='AdamW'")
             self.run = fit(
                 table, _folder(given), bool(given.get("exist_ok")), callbacks=self.callbacks,
                 model=str(self.ckpt_path or self.cfg), route="ultralytics", **_settings(given),
@@ -172,15 +185,18 @@ class MultiLabelYOLO(YOLO):
         self.metrics.process(self.run.predictions("val"))
         return self.metrics
 
-    def val(self, validator: None = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
-        """Scores of a split of the run that this checkpoint belongs to."""
+    def val(self, validator: None = None, data: Any = None, split: str = "val", **given: Any) -> MultiLabelMetrics:
+        """Scores of a split of the run that this checkpoint belongs to, or of another labels file.
+
+        Parameters
+        ----------
+        data : what `read_labels` takes; see `runs.other.labelled_predictions`
+        """
         odd = ["validator"] * (validator is not None) + list(given)
         if odd:
-            raise WorkbenchError(
-                f"val knows only split; {', '.join(odd)}: for predict, or for another labels file's run"
-            )
-        self.metrics = MultiLabelMetrics()
-        self.metrics.process(_run_of(self.ckpt_path).predictions(split))
+            raise WorkbenchError(f"val takes data and split; {', '.join(odd)} would have no effect: leave it out")
+        run, self.metrics = _run_of(self.ckpt_path), MultiLabelMetrics()
+        self.metrics.process(run.predictions(split) if data is None else labelled_predictions(run, data))
         return self.metrics
 
     def load(self, weights: Any = None) -> "MultiLabelYOLO":
@@ -227,13 +243,10 @@ def _again(run: Run, given: dict[str, Any]) -> dict[str, Any]:
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
-    device = usual["device"]
-    if isinstance(device, (list, tuple)) or "," in str(device):
-        raise WorkbenchError("several devices are for the loop: torchrun … -m -- mlworkbench train")
     ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
         "workers": min(usual["workers"], os.cpu_count() or 1),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
-        "device": "auto" if device in (None, "") else f"cuda:{device}" if str(device).isdigit() else str(device),
+        "device": "auto" if usual["device"] in (None, "") else usual["device"],
     }
     theirs = {name: usual[name] for name in (*RECIPE, "verbose")}
     return ours | {"ultralytics": theirs | {n: value for n, value in given.items() if n not in (*OURS, *PLACE)}}

@@ -1,12 +1,14 @@
 """Style of the figures: colours, sizes, text, and their bytes."""
 
 import io
+import warnings
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from ..data.labels import SPLITS
 from ..text import shortened
+from .fonts import with_all_letters
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F", "#BDBDBD"
@@ -38,9 +40,11 @@ _STYLE: Any = {
 
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
-    """The figure as PNG bytes."""
+    """The figure as PNG bytes, names in any script as far as a font for them is installed."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with with_all_letters(figure), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # one line says so already
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlworkbench.data import images
-from mlworkbench.data.images import ImageFault, check_images, load_image
+from mlworkbench.data.images import FORMATS, SUFFIXES, ImageFault, check_images, is_image, kind_of, load_image
 
 
 def reason(name, root, **options):
@@ -68,7 +68,7 @@ def test_reasons(picture, tmp_path):
     assert reason("absent.jpg", tmp_path) == "missing"
     assert "truncated" in reason("cut.jpg", tmp_path)
     assert reason("text.jpg", tmp_path) == "not an image that Pillow can read"
-    assert reason("empty.jpg", tmp_path) == "not an image that Pillow can read"
+    assert reason("empty.jpg", tmp_path) == "not an image that Pillow can read: an empty file"
     assert reason("folder.jpg", tmp_path) == "not a regular file"
     assert reason("pipe.jpg", tmp_path) == "not a regular file"
     assert "unreadable" in reason("loop.jpg", tmp_path)
@@ -118,7 +118,7 @@ def test_ultralytics_own_way_of_opening_images_is_not_taken(tmp_path):
 
 def test_no_format_that_starts_another_program(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
-    assert reason("a.eps", tmp_path) == "not an image that Pillow can read"
+    assert reason("a.eps", tmp_path) == "not an image that Pillow can read: PostScript; save it as PNG"
 
 
 def test_a_second_check_decodes_nothing_and_finds_the_same(picture, tmp_path, monkeypatch):
@@ -144,3 +144,32 @@ def test_a_cache_that_cannot_be_used_is_done_without_and_said(picture, tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert check_images([picture("a.jpg")], tmp_path)[0].width == 40
     assert "what was checked is not remembered" in caplog.text
+
+
+def test_suffixes_are_those_of_the_formats():
+    registered = Image.registered_extensions()
+    usual = {suffix for suffix, its in registered.items() if its in (*FORMATS, "MPO")}  # MPO is read as the JPEG it is
+    assert set(SUFFIXES) == usual and len(SUFFIXES) == len(usual)
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "film"),
+        (b"\0\0\0\x18ftypcrx ", "camera"),
+        (b"\0\x05\x16\x07\0\x02\0\0", "Mac"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b"<svg xmlns='x'>", "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"PK\x03\x04", "archive"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_image_is_told_by_its_first_bytes(tmp_path, start, what):
+    (tmp_path / "a.jpg").write_bytes(start)
+    told = reason("a.jpg", tmp_path)
+    assert told.startswith("not an image that Pillow can read: ") and what in told
+    assert kind_of(tmp_path / "a.jpg") == told.partition(": ")[2] and not is_image(tmp_path / "a.jpg")

@@ -1,6 +1,7 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from conftest import SHARED
 from helpers import Hostile, ultralytics_checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
+from ultralytics.utils.checks import check_yaml
 
-from mlworkbench import WorkbenchError, build_model
+from mlworkbench import WorkbenchError, build_model, fit
 from mlworkbench.network.model import load_weights, save_weights, softmax_odds
 
 NAMES = ["cat", "dog", "hat"]
@@ -228,3 +230,15 @@ def test_softmax_odds_make_nothing_larger_than_the_logits():
     with Watch():
         softmax_odds(torch.zeros(20, 30))
     assert max(made) <= 20 * 30
+
+
+@pytest.mark.parametrize("line", ["channels: 1", "ch: 1", "channels: 4"])
+def test_a_network_of_other_channels_is_refused_before_any_image_is_read(tmp_path, line):
+    text = Path(check_yaml("yolov8-cls.yaml")).read_text()
+    (tmp_path / "yolov8n-cls-grey.yaml").write_text(f"{text}\n{line}\n")
+    (tmp_path / "labels.csv").write_text("image_path,cat\nnowhere.png,1\n")
+    name, number = line.split(": ")
+    with pytest.raises(WorkbenchError, match=f"{name} is {number}; networks here see three channels, .* write 3$"):
+        fit(tmp_path / "labels.csv", tmp_path / "run", model=str(tmp_path / "yolov8n-cls-grey.yaml"))
+    (tmp_path / "yolov8n-cls-grey.yaml").write_text(f"{text}\n{name}: 3\n")
+    assert build_model(tmp_path / "yolov8n-cls-grey.yaml", ["cat"])

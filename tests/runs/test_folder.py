@@ -70,3 +70,17 @@ def test_clear_removes_the_run_and_nothing_else(tmp_path):
     (tmp_path / "corrections.csv").write_text("a person's work")
     folder_of.clear(tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["corrections.csv", "inspect", "mine.txt"]
+
+
+@pytest.mark.parametrize("remove", [folder_of.clear, folder_of.clear_results])
+def test_what_a_person_set_outlives_the_weights(tmp_path, remove, caplog):
+    for name, objective in ((folder_of.THRESHOLDS, "by hand"), (f"{folder_of.THRESHOLDS}.1", "older")):
+        (tmp_path / name).write_text(json.dumps({"objective": objective}))
+    remove(tmp_path)
+    assert {file.name: json.loads(file.read_text())["objective"] for file in tmp_path.iterdir()} == {
+        "thresholds.json.1": "older", "thresholds.json.2": "by hand"
+    }  # fmt: skip
+    assert caplog.messages == [f"the thresholds set by hand are kept as {tmp_path / 'thresholds.json.2'}"]
+    (tmp_path / folder_of.THRESHOLDS).write_text(json.dumps({"objective": "f1"}))
+    remove(tmp_path)
+    assert not (tmp_path / folder_of.THRESHOLDS).exists() and not (tmp_path / "thresholds.json.3").exists()

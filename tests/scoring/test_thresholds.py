@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest
@@ -290,3 +291,48 @@ def test_refusals():
             Thresholds.from_dict(data)
     with pytest.raises(WorkbenchError, match="not as the workbench writes it"):
         Thresholds.from_dict({"split": "val", "objective": "f1", "classes": {"a": {}}})
+
+
+def test_thresholds_are_made_of_what_people_hold():
+    names = ["cat", "dog"]
+    for values in ([0.25, 0.75], (0.25, 0.75), np.array([0.25, 0.75]), {"dog": 0.75, "cat": 0.25},
+                   pd.Series({"dog": 0.75, "cat": 0.25})):  # fmt: skip
+        found = Thresholds.of(values, names)
+        assert found.values.tolist() == [0.25, 0.75] and found.values.dtype == np.float32 and found.split == ""
+    for values in (0.5, np.float64(0.5), np.array(0.5), "0.5"):
+        assert Thresholds.of(values, names).values.tolist() == [0.5, 0.5]
+    own = Thresholds.default(names)
+    assert Thresholds.of(own, ["dog"]) is own
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ([0.5], "expected a number in 0..1, 2 of them"),
+        (1.5, "thresholds are float '1.5'"),
+        ([0.5, np.nan], "expected a number"),
+        ("high", "thresholds are str 'high'"),
+        (None, "thresholds are NoneType"),
+        ({"cat": 0.5}, "class 'dog' stands only on one side"),
+        ({"cat": 0.5, "dog": 0.5, "ox": 0.5}, "class 'ox' stands only on one side"),
+        ([[0.5, 0.5]], "expected a number"),
+    ],
+)
+def test_anything_else_is_told_with_what_was_expected(values, part):
+    with pytest.raises(WorkbenchError) as caught:
+        Thresholds.of(values, ["cat", "dog"])
+    assert part in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_score_at_plain_thresholds_and_of_no_predictions(rng):
+    predictions = Predictions(np.array(["a", "b", "c"], object), ["cat", "dog"], rng.normal(size=(3, 2)).astype("f4"),
+                              np.array([[1, 0], [0, 1], [1, 1]], np.int8))  # fmt: skip
+    at_half = evaluate(predictions, Thresholds.default(["cat", "dog"]))
+    for values in (0.5, [0.5, 0.5], {"dog": 0.5, "cat": 0.5}):
+        np.testing.assert_equal(evaluate(predictions, values), at_half)
+    for call in (lambda p: evaluate(p, 0.5), tune_thresholds, calibrate):
+        for odd in (None, predictions.logits, "runs/first"):
+            with pytest.raises(
+                WorkbenchError, match=r'^predictions are .*; expected Predictions: run.predictions\("test"\)'
+            ):
+                call(odd)

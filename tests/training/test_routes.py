@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -345,6 +346,31 @@ def test_multi_label_yolo_resumes_and_their_augmentations_are_theirs(table, tmp_
     assert again.run.status == "finished" and set(kinds) == {(False, 0.4)} and len(again.run.history) == 3
 
 
+def test_a_run_is_taken_for_its_best_checkpoint_and_another_told_the_way(table, theirs, tiny_run, tmp_path):
+    assert list(mw.MultiLabelYOLO(theirs.folder).names.values()) == theirs.class_names
+    for model in (tiny_run.folder, tiny_run.folder / folder_of.BEST):
+        with pytest.raises(WorkbenchError, match="is no checkpoint of Ultralytics") as caught:
+            mw.MultiLabelYOLO(model)
+        way = re.search(r"model='(.*?)', route='(.*?)'", str(caught.value))
+        fit(table, tmp_path / Path(model).name, model=way[1], route=way[2], **TINY)
+
+
+def test_a_finished_one_trains_on_from_its_stripped_checkpoint(table, theirs, tmp_path, caplog):
+    shutil.copytree(theirs.folder, tmp_path / "run")
+    done = len(theirs.history)
+    with pytest.MonkeyPatch.context() as patch:  # killed in the first of its new epochs: none of them counts
+        killed_at(patch, 6)
+        with pytest.raises(Killed):
+            fit(table, tmp_path / "run", resume=True, epochs=done + 2)
+    run = fit(table, tmp_path / "run", resume=True)
+    assert run.status == "finished" and list(run.history.epoch) == list(range(1, done + 3))
+    assert run.history.head(done).equals(theirs.history)
+    assert len((run.folder / "results.csv").read_text().splitlines()) == done + 3
+    assert any(
+        line.startswith(f"goes on from epoch {done} to {done + 2} instead of {done}") for line in caplog.messages
+    )
+
+
 @pytest.fixture(scope="module")
 def stopped(table, tmp_path_factory):
     """Their `last.pt` of a training of which two epochs are left to do."""
@@ -363,7 +389,7 @@ def stopped(table, tmp_path_factory):
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"epochs": 100}, "epochs is 100, but the run to resume has 3"),
+        ({"epochs": 2}, "epochs is 2, but the run to resume has 3"),
         ({"batch": 8}, "batch_size is 8, but the run to resume has 16"),
         ({"imgsz": 64}, "image_size is 64"),
         ({"lr0": 0.5}, "learning_rate is 0.5"),
