@@ -15,10 +15,16 @@ from mlworkbench.views import fonts, plots, style
 
 EVERYWHERE = "caт ελ ←"  # what matplotlib's own font has
 CODE = """
-import sys, hashlib, logging
+import os, sys, hashlib, logging
 logging.basicConfig(format="%(message)s", level="WARNING")
+import matplotlib
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from mlworkbench.views.style import png
+# As on a machine whose own fonts have no such letters.
+own = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())]
+users = [folder for folder in font_manager.X11FontDirectories if folder.startswith(os.environ["HOME"])]
+font_manager.fontManager.ttflist, font_manager.X11FontDirectories = own, users
 figure = Figure()
 figure.subplots().set_yticks([0, 1], sys.argv[1:])
 print(hashlib.sha256(png(figure)).hexdigest())
