@@ -1,0 +1,121 @@
+"""Labels gathered image by image, as a reader comes upon them, until they make a `Found`."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..exceptions import WorkbenchError
+from ..text import is_text, short
+from .found import Found, Told
+
+MOST_LABELS = 4_000_000_000  # images times classes: 4 GB
+
+
+class Gathering:
+    """Images and their labels, in the order in which they come.
+
+    The same image again is the same row. What is present in one place is present; where nothing is said of an image
+    anywhere, all its labels are unknown.
+
+    Parameters
+    ----------
+    told : its `classes`, if any, are all that there are, in order
+    """
+
+    def __init__(self, told: Told):
+        self.rows: dict[str, int] = {}
+        self.columns = {name: column for column, name in enumerate(told.classes)}
+        self.notes: list[tuple[str, str]] = []
+        self.present = 0
+        self._told = told
+        self._split: list[str] = []
+        self._group: list[str] = []
+        self._known = bytearray()
+        self._at, self._column, self._value = array("i"), array("i"), array("b")
+
+    def image(self, name: str, split: str = "", known: bool = True, group: str = "") -> int:
+        """Row of an image; `known` tells whether a class that is not named for it is absent, or unknown."""
+        row = self.rows.get(name)
+        if row is None:
+            row = self.rows[name] = len(self.rows)
+            self._split.append(split)
+            self._group.append(group)
+            self._known.append(known)
+        else:
+            self._known[row] |= known
+            self._split[row] = self._split[row] or split
+        return row
+
+    def column(self, name: str) -> int:
+        """Column of a class, a new one where there is none yet.
+
+        Raises
+        ------
+        WorkbenchError : the classes were given, and this is none of them
+        """
+        column = self.columns.get(name)
+        if column is None:
+            if self._told.classes:
+                raise WorkbenchError(f"class {short(name)} is not among those of --classes; add it there")
+            if not name.strip() or not is_text(name):
+                raise WorkbenchError(f"class name {short(name)} is empty or no UTF-8 text; give the class a name")
+            column = self.columns[name] = len(self.columns)
+        return column
+
+    def add(self, row: int, column: int, value: int = 1) -> None:
+        """One label: 1, 0 or -1."""
+        self._at.append(row)
+        self._column.append(column)
+        self._value.append(value)
+        self.present += value == 1
+
+    def label(self, row: int, names: Iterable[str], value: int = 1) -> None:
+        """The same label of several classes."""
+        for name in names:
+            self.add(row, self.column(name), value)
+
+    def note(self, kind: str, count: int, message: str) -> None:
+        """A note that begins with how many there are, if there are any."""
+        if count:
+            self.notes.append((kind, f"{count:,} {message}"))
+
+    def found(self, what: str, places: Sequence[Path], source: Path, columns: Sequence[str] = ()) -> Found:
+        """All of it, or of these classes only.
+
+        Raises
+        ------
+        WorkbenchError : no image, no label that is present, or more of them than fit into memory
+        """
+        names = list(self.columns)
+        if missing := [name for name in columns if name not in self.columns]:
+            raise WorkbenchError(f"{source}: --columns names {short(missing[0])}; its classes are {', '.join(names)}")
+        if not self.rows:
+            raise WorkbenchError(f"{source} ({what}) names no image")
+        if not self.present:
+            raise WorkbenchError(
+                f"{source} ({what}) has {len(self.rows):,} images and no label at all; label some, or export the labels too"
+            )
+        if len(self.rows) * len(names) > MOST_LABELS:
+            raise WorkbenchError(
+                f"{source} ({what}) has {len(self.rows):,} images times {len(names):,} classes, more than fit into memory; "
+                "are these texts, or ids, and no class names?"
+            )
+        y = np.zeros((len(self.rows), len(names)), np.int8)
+        y[np.frombuffer(self._known, np.uint8) == 0] = -1
+        at, column, value = (np.array(each) for each in (self._at, self._column, self._value))
+        for each in (0, -1, 1):  # the last one stays
+            y[at[value == each], column[value == each]] = each
+        images, split, group = list(self.rows), self._split, self._group
+        if odd := [row for row, image in enumerate(images) if not image or not is_text(image)]:
+            self.note("left out", len(odd), f"images have no name or one that is no UTF-8 ({short(images[odd[0]])})")
+            y = np.delete(y, odd, axis=0)
+            rows = sorted(set(range(len(images))) - set(odd))
+            images, split, group = ([each[row] for row in rows] for each in (images, split, group))
+        if left := [name for name in names if columns and name not in columns]:
+            self.note("left out", len(left), f"classes are not in --columns: {', '.join(left[:10])}")
+            names, y = list(columns), y[:, [self.columns[name] for name in columns]]
+        return Found(
+            what, names, images, y, places, split if any(split) else None, group if any(group) else None, self.notes
+        )
