@@ -1,7 +1,9 @@
 """Labels gathered image by image, as a reader comes upon them, until they make a `Found`."""
 
+import shlex
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,22 @@ class Gathering:
 
     Parameters
     ----------
-    told : its `classes`, if any, are all that there are, in order
+    told : its `classes`, if any, are all that there are, in order; its `columns` are those that are wanted
+
+    Attributes
+    ----------
+    rows, columns : images and classes, with their places
+    only : names of the classes that are wanted; all, where it is empty
+    present : how many labels are
+    located : what an image's name becomes before it is kept
     """
 
     def __init__(self, told: Told):
         self.rows: dict[str, int] = {}
         self.columns = {name: column for column, name in enumerate(told.classes)}
+        self.only = told.columns
+        self.located: Callable[[str], str] = str
+        self._listed = list(told.classes)
         self.notes: list[tuple[str, str]] = []
         self.present = 0
         self._told = told
@@ -37,6 +49,7 @@ class Gathering:
 
     def image(self, name: str, split: str = "", known: bool = True, group: str = "") -> int:
         """Row of an image; `known` tells whether a class that is not named for it is absent, or unknown."""
+        name = self.located(name)
         row = self.rows.get(name)
         if row is None:
             row = self.rows[name] = len(self.rows)
@@ -48,8 +61,15 @@ class Gathering:
             self._split[row] = self._split[row] or split
         return row
 
+    def listed(self, names: Iterable[str]) -> list[int]:
+        """Columns of classes that the source lists, in its order and whether or not they occur."""
+        names = list(names)
+        columns = [self.column(name) for name in names]
+        self._listed += [name for name in dict.fromkeys(names) if name not in self._listed]
+        return columns
+
     def column(self, name: str) -> int:
-        """Column of a class, a new one where there is none yet.
+        """Column of a class, a new one where there is none yet; those that nobody lists are sorted in the end.
 
         Raises
         ------
@@ -81,41 +101,72 @@ class Gathering:
         if count:
             self.notes.append((kind, f"{count:,} {message}"))
 
-    def found(self, what: str, places: Sequence[Path], source: Path, columns: Sequence[str] = ()) -> Found:
+    def found(self, what: str, places: Sequence[Path], source: Path) -> Found:
         """All of it, or of these classes only.
 
         Raises
         ------
         WorkbenchError : no image, no label that is present, or more of them than fit into memory
         """
-        names = list(self.columns)
-        if missing := [name for name in columns if name not in self.columns]:
+        names = [*self._listed, *sorted(self.columns.keys() - set(self._listed))]
+        if missing := [name for name in self.only if name not in self.columns]:
             raise WorkbenchError(f"{source}: --columns names {short(missing[0])}; its classes are {', '.join(names)}")
         if not self.rows:
             raise WorkbenchError(f"{source} ({what}) names no image")
         if not self.present:
             raise WorkbenchError(
-                f"{source} ({what}) has {len(self.rows):,} images and no label at all; label some, or export the labels too"
+                f"{source} ({what}) has {len(self.rows):,} images and no label at all; "
+                "label some, or export the labels too"
             )
         if len(self.rows) * len(names) > MOST_LABELS:
             raise WorkbenchError(
-                f"{source} ({what}) has {len(self.rows):,} images times {len(names):,} classes, more than fit into memory; "
-                "are these texts, or ids, and no class names?"
+                f"{source} ({what}) has {len(self.rows):,} images times {len(names):,} classes, more than fit into "
+                "memory; are these texts, or ids, and no class names?"
             )
         y = np.zeros((len(self.rows), len(names)), np.int8)
         y[np.frombuffer(self._known, np.uint8) == 0] = -1
         at, column, value = (np.array(each) for each in (self._at, self._column, self._value))
+        place = np.empty(len(names), np.int32)
+        place[[self.columns[name] for name in names]] = np.arange(len(names))
         for each in (0, -1, 1):  # the last one stays
-            y[at[value == each], column[value == each]] = each
+            y[at[value == each], place[column[value == each]]] = each
         images, split, group = list(self.rows), self._split, self._group
         if odd := [row for row, image in enumerate(images) if not image or not is_text(image)]:
             self.note("left out", len(odd), f"images have no name or one that is no UTF-8 ({short(images[odd[0]])})")
             y = np.delete(y, odd, axis=0)
             rows = sorted(set(range(len(images))) - set(odd))
             images, split, group = ([each[row] for row in rows] for each in (images, split, group))
-        if left := [name for name in names if columns and name not in columns]:
+        if left := [name for name in names if self.only and name not in self.only]:
             self.note("left out", len(left), f"classes are not in --columns: {', '.join(left[:10])}")
-            names, y = list(columns), y[:, [self.columns[name] for name in columns]]
+            names, y = list(self.only), y[:, [names.index(name) for name in self.only]]
         return Found(
             what, names, images, y, places, split if any(split) else None, group if any(group) else None, self.notes
         )
+
+
+def command(source: Path, *options: str) -> str:
+    """The import command with these options, as an error names it; it writes above the images."""
+    below = not source.is_absolute() and ".." not in source.parts
+    out = Path() if below else source if source.is_dir() else source.parent
+    return shlex.join(["mlworkbench", "import", str(source), "--out", str(out / "labels.csv"), *options])
+
+
+def refuse_joined(names: Iterable[str], source: Path) -> None:
+    """Ask about names of classes that are made of other names, such as `cat dog`.
+
+    Raises
+    ------
+    WorkbenchError : there are such names
+    """
+    every = set(names)
+    for delimiter in (" ", ",", ";", "|", "+", "&", "_", "-"):
+        parts = {name: [part.strip() for part in name.split(delimiter)] for name in every if delimiter in name}
+        times = Counter(part for name in every for part in set(parts.get(name, [name])))
+        if any(set(own) <= every for own in parts.values()) or (
+            parts and all(times[part] > 1 for own in parts.values() for part in own)
+        ):
+            whole = next((name for name in sorted(parts) if set(parts[name]) <= every), min(parts))
+            raise WorkbenchError(
+                f"{source}: class {whole!r} is made of other names; where it stands for several classes: "
+                f"{command(source, '--delimiter', delimiter)} (and where it is one class of its own: --delimiter /)"
+            )
