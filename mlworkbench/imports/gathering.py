@@ -38,7 +38,7 @@ class Gathering:
         self.columns = {name: column for column, name in enumerate(told.classes)}
         self.only = told.columns
         self.located: Callable[[str], str] = str
-        self._listed = list(told.classes)
+        self._listed = dict.fromkeys(told.classes)
         self.notes: list[tuple[str, str]] = []
         self.present = 0
         self._told = told
@@ -65,7 +65,7 @@ class Gathering:
         """Columns of classes that the source lists, in its order and whether or not they occur."""
         names = list(names)
         columns = [self.column(name) for name in names]
-        self._listed += [name for name in dict.fromkeys(names) if name not in self._listed]
+        self._listed |= dict.fromkeys(names)
         return columns
 
     def column(self, name: str) -> int:
@@ -108,7 +108,7 @@ class Gathering:
         ------
         WorkbenchError : no image, no label that is present, or more of them than fit into memory
         """
-        names = [*self._listed, *sorted(self.columns.keys() - set(self._listed))]
+        names = [*self._listed, *sorted(self.columns.keys() - self._listed.keys())]
         if missing := [name for name in self.only if name not in self.columns]:
             raise WorkbenchError(f"{source}: --columns names {short(missing[0])}; its classes are {', '.join(names)}")
         if not self.rows:
@@ -151,7 +151,7 @@ def command(source: Path, *options: str) -> str:
     return shlex.join(["mlworkbench", "import", str(source), "--out", str(out / "labels.csv"), *options])
 
 
-def refuse_joined(names: Iterable[str], source: Path) -> None:
+def refuse_joined(names: Iterable[str], source: Path, what: str) -> None:
     """Ask about names of classes that are made of other names, such as `cat dog`.
 
     Raises
@@ -167,6 +167,6 @@ def refuse_joined(names: Iterable[str], source: Path) -> None:
         ):
             whole = next((name for name in sorted(parts) if set(parts[name]) <= every), min(parts))
             raise WorkbenchError(
-                f"{source}: class {whole!r} is made of other names; where it stands for several classes: "
-                f"{command(source, '--delimiter', delimiter)} (and where it is one class of its own: --delimiter /)"
+                f"{source} ({what}): {short(whole)} is made of other classes' names; where it stands for several, "
+                f"{command(source, '--delimiter', delimiter)} (where it is a class of its own: --delimiter /)"
             )

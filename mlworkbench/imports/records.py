@@ -138,7 +138,7 @@ def records(file: File, data: Any) -> str | None:
     file.join(judged)
     labels.refuse_unclear()
     if told.delimiter is None and any(isinstance(cell, str) for cell in cells):
-        refuse_joined(gathering.columns, file.source)
+        refuse_joined(gathering.columns, file.source, "records")
     return "records"
 
 

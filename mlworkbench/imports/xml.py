@@ -1,5 +1,6 @@
 """Reader of XML: Pascal VOC, one file an image, and CVAT for images 1.1. No document type, so no entity, is let in."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -12,7 +13,7 @@ from .gathering import Gathering
 
 DEEPEST = 40
 LONGEST = 10_000  # letters of a name
-ENCODINGS = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\x00", b"\xfe\xff\x00<")
+BEGINNINGS = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\x00", b"\xfe\xff\x00<")
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -24,12 +25,21 @@ def read(source: Path, told: Told) -> Found | None:
     """
     if not source.is_file():
         return None
-    with open_regular(source, "file") as file:
-        if not file.read(4096).lstrip(b" \t\r\n").startswith(ENCODINGS):
-            return None
+    if not _start_of(source).startswith(BEGINNINGS):
+        return None
     gathering = Gathering(told)
     what = gather(source, told, gathering)
     return gathering.found(what, [source.parent.parent / "JPEGImages", *places_of(source)], source)
+
+
+def holds_labels(source: Path) -> bool:
+    """Whether a file is XML with labels, as far as its beginning tells."""
+    return re.search(rb"<\s*annotations?[\s>]", _start_of(source).replace(b"\x00", b"")) is not None
+
+
+def _start_of(source: Path) -> bytes:
+    with open_regular(source, "file") as file:
+        return file.read(4096).lstrip(b" \t\r\n")
 
 
 def gather(source: Path, told: Told, gathering: Gathering, image: str = "", split: str = "") -> str:
