@@ -173,7 +173,7 @@ def _names(tree: Tree, told: Told, documents: dict[Path, dict[str, Any]]) -> dic
     for file in files[1:]:
         if found[file] != found[files[0]]:
             raise WorkbenchError(
-                f"{files[0]} and {file} name the classes differently; say which are right: --classes FILE, a name a line"
+                f"{files[0]} and {file} name the classes differently; say which are right with --classes FILE"
             )
     return dict(sorted(found[files[0]].items())) if files else {}
 
