@@ -24,6 +24,9 @@ from ultralytics.utils.checks import check_model_file_from_stem
 
 from ..data.labels import LabelTable, read_labels
 from ..exceptions import WorkbenchError
+from ..imports import folders, yolo
+from ..imports.found import Told
+from ..imports.gathering import command
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
@@ -142,7 +145,7 @@ class MultiLabelYOLO(YOLO):
 
         Parameters
         ----------
-        data : a labels file, or a LabelTable
+        data : a labels file, or a LabelTable; of a folder or a YAML, as theirs takes it, the import command is told
         resume : go on with the run that this `weights/last.pt` belongs to, or the one named here; its own arguments may
             be given again
 
@@ -153,7 +156,7 @@ class MultiLabelYOLO(YOLO):
         if trainer is not None:
             raise WorkbenchError("trainer is this package's own; what it should do otherwise goes into callbacks")
         data, resume = given.pop("data", None), given.pop("resume", False)
-        table = data if isinstance(data, LabelTable) or data is None else read_labels(data)
+        table = data if isinstance(data, LabelTable) or data is None else _read(data)
         if resume:
             run = _run_of(self.ckpt_path if resume is True else resume)
             again = _again(run, given)
@@ -195,6 +198,24 @@ class MultiLabelYOLO(YOLO):
 def _run_of(weights: Any) -> Run:
     """The run whose `weights/` a checkpoint lies in, if there is one."""
     return Run(Path(str(weights)).parent.parent)
+
+
+def _read(data: str | Path) -> LabelTable:
+    """The labels file that `data` names.
+
+    Raises
+    ------
+    WorkbenchError : it is a folder or a YAML, as Ultralytics takes it: says what it is, and the import command
+    """
+    source = Path(data)
+    if source.is_dir() or source.suffix.lower() in (".yaml", ".yml"):
+        found = yolo.read(source, Told()) or folders.read(source, Told())
+        if found is not None:
+            raise WorkbenchError(
+                f"{source} is no labels file but a folder ({found.what}: {len(found.images):,} images, "
+                f"{len(found.class_names)} classes); make one of it with {command(source)} and train on that"
+            )
+    return read_labels(data)
 
 
 PLACE = ("project", "name", "exist_ok", "save_dir")
