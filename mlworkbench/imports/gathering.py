@@ -23,7 +23,8 @@ class Gathering:
 
     Parameters
     ----------
-    told : its `classes`, if any, are all that there are, in order; its `columns` are those that are wanted
+    told : its `classes`, if any, are all that there are, in order; its `columns` are those that are wanted, and its
+        `negative` the one that means that nothing is there
 
     Attributes
     ----------
@@ -136,9 +137,10 @@ class Gathering:
             y = np.delete(y, odd, axis=0)
             rows = sorted(set(range(len(images))) - set(odd))
             images, split, group = ([each[row] for row in rows] for each in (images, split, group))
-        if left := [name for name in names if self.only and name not in self.only]:
-            self.note("left out", len(left), f"classes are not in --columns: {', '.join(left[:10])}")
-            names, y = list(self.only), y[:, [names.index(name) for name in self.only]]
+        kept = [name for name in self.only or names if name != self._told.negative]
+        if left := [name for name in names if name not in kept]:
+            self.note("left out", len(left), f"classes by --columns or --negative: {', '.join(left[:10])}")
+            names, y = kept, y[:, [names.index(name) for name in kept]]
         return Found(
             what, names, images, y, places, split if any(split) else None, group if any(group) else None, self.notes
         )

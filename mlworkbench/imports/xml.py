@@ -95,6 +95,8 @@ class _Reading:
             if self.path[1:] == ["object"]:
                 self.about = {}
         elif self.path[1:] == ["image"]:
+            if "name" not in values:
+                raise WorkbenchError(f"{self.source} has an image without a name; export it again")
             self.row = self.gathering.image(values["name"], values.get("subset", "") or self.split)
         elif self.path[1:] == ["track"]:
             raise WorkbenchError(

@@ -33,6 +33,8 @@ def read(source: Path, told: Told) -> Found | None:
         tree, described = Tree(source), None
     else:
         return None
+    if described and not tree.images:
+        raise WorkbenchError(f"{source} describes images that are not in {tree.folder}; put it into their folder")
     documents, texts = _documents(tree, described, gathering), _texts(tree)
     if not any(texts.values()):
         _refuse_lone(tree, documents)
