@@ -31,6 +31,8 @@ class Tree:
     folder : where it begins; where a folder holds nothing but another one, that other one
     images : file after links of each image
     files : all others
+    real : all files of images
+    folders : those that hold images, somewhere below, each with a slash at its end; "" is the tree itself
     """
 
     def __init__(self, folder: Path):
@@ -45,6 +47,10 @@ class Tree:
         self._walk(entries)
         self.images, self.files = dict(sorted(self.images.items())), dict(sorted(self.files.items()))
         self.real = set(self.images.values())
+        self.folders = {""}
+        for path in self.images:
+            while (path := parent_of(path.rstrip("/"))) not in self.folders:
+                self.folders.add(path)
         self.by_name, self.by_stem = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for path in self.images:
             self.by_name[path.rpartition("/")[2]].append(path)
@@ -255,10 +261,10 @@ def _image_sets(tree: Tree, told: Told, gathering: Gathering) -> str | None:
 
 def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     """A folder for each class, below folders of splits or not; equal images in several have several classes."""
-    above = {parent_of(folder[:-1]) for folder in {parent_of(path) for path in tree.images} if folder}
+    above = {parent_of(folder[:-1]) for folder in tree.folders}
     homes = {path: home for path in tree.images if (home := _home(path, above))}
     names = {name for _, name in homes.values()}
-    if len(names) < 2:
+    if len(names) < 2 or all(map(SPLIT.fullmatch, names)):
         return None
     if told.delimiter is None:
         refuse_joined(names, tree.folder, "a folder for each class")

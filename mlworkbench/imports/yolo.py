@@ -198,11 +198,7 @@ class _Splits:
 
     def __init__(self, tree: Tree, documents: dict[Path, dict[str, Any]], gathering: Gathering):
         self.tree, self.lists = tree, set[str]()
-        self.by_image, self.by_folder = dict[str, str](), dict[str, str]()
-        self.folders = {""}
-        for image in tree.images:
-            while (image := parent_of(image)[:-1]) and image not in self.folders:
-                self.folders.add(image)
+        self.by_image, self.by_folder = dict[str, str](), defaultdict[str, list[str]](list)
         entries = [
             (key.lower(), str(entry))
             for document in documents.values()
@@ -214,31 +210,33 @@ class _Splits:
         entries += [(stem_of(path).lower(), path) for path in lists if SPLIT.fullmatch(stem_of(path))]
         lost = [entry for key, entry in entries if not self._take(key, entry)]
         gathering.note("left out", len(lost), f"places that the YAML names and that are not here, such as {lost[:1]}")
+        shared = [folder or "." for folder, keys in self.by_folder.items() if len(keys) > 1]
+        gathering.note("split", len(shared), f"folders that the YAML names for two splits are of the first: {shared}")
 
     def _take(self, key: str, entry: str) -> bool:
         """Whether a folder or a list is here, as it is named or by the end of its path on another machine."""
-        folder, text = _end_of(entry, self.folders), _end_of(entry, self.tree.files)
+        folder, text = _end_of(entry, self.tree.folders, "/"), _end_of(entry, self.tree.files)
         if text is not None and text.endswith(".txt"):
             self.lists.add(text)
             for line in self.tree.files[text].read_text(encoding="utf-8-sig", errors="replace").splitlines():
                 image = _end_of(line.strip(), self.tree.images)
                 if image is not None:
                     self.by_image.setdefault(image, key)
-        elif folder is not None:
-            self.by_folder.setdefault(folder, key)
+        elif folder is not None and key not in self.by_folder[folder]:
+            self.by_folder[folder].append(key)
         return text is not None or folder is not None
 
     def of(self, image: str) -> str:
-        folder = parent_of(image)[:-1]
+        folder = parent_of(image)
         while folder and folder not in self.by_folder:
-            folder = parent_of(folder)[:-1]
-        return self.by_image.get(image) or self.by_folder.get(folder) or split_of(image)
+            folder = parent_of(folder[:-1])
+        return self.by_image.get(image) or next(iter(self.by_folder.get(folder, ())), "") or split_of(image)
 
 
-def _end_of(path: str, known: Collection[str]) -> str | None:
-    """The longest end of a path, of whatever machine, that is known here."""
+def _end_of(path: str, known: Collection[str], tail: str = "") -> str | None:
+    """The longest end of a path, of whatever machine, that is known here with this `tail`, if there is a path."""
     parts = [part for part in re.split(r"[\\/]+", path) if part not in ("", ".", "..")]
-    ends = ("/".join(parts[start:]) for start in range(len(parts) + (not parts)))
+    ends = ["/".join(parts[start:]) + tail for start in range(len(parts))] or [""]
     return next((end for end in ends if end in known), None)
 
 

@@ -406,7 +406,7 @@ def test_rows_of_a_table_are_left_to_the_table(tmp_path):
         ('{"images": [{"id": 1', r"x.json:1: no readable JSON: .*; is the file whole\?"),
         ('{"image": "a.jpg", "labels": ["x"]}\n{"image"', r"x.json:2: no readable JSON"),
         ('{"images": 5, "annotations": [1], "categories": [1]}', "is damaged"),
-        ('{"images": [{"id": []}], "annotations": [{"image_id": 1, "category_id": 2}], "categories": [{}]}', "is damaged"),
+        ('{"images": [], "annotations": [{"image_id": [], "category_id": []}], "categories": [1]}', "is damaged"),
         ('[{"image": "a.jpg", "labels": %s}]' % ("9" * 5000), "is damaged"),
         ('[{"image": "data:image/png;base64,AAAA", "labels": ["x"]}]', "the images themselves"),
         ('[{"image": "a.jpg", "labels": ["x\\ud800"]}]', "no UTF-8 text"),
