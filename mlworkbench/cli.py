@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
 from .settings import Settings, default_text, refuse_other, typed
-from .text import printable
+from .text import printable, shortened
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -231,11 +231,21 @@ def _check(args: argparse.Namespace) -> None:
     finally:
         if args.json is not None:
             write_json(args.json, found)
-    print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(map(printable, table.class_names))}")
+    print(f"{len(table):,} rows, {len(table.class_names)} classes")
     print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
     _print_quarantine(table.source, found["quarantine"])
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")
+    _print_classes(prepared)
+
+
+def _print_classes(prepared: Any) -> None:
+    """Positives of each class in each split, and how many of its labels are unknown."""
+    table, parts = prepared.table, list(prepared.split_sizes)
+    print(f"{'class':<32} " + " ".join(f"{part:>8}" for part in parts) + f" {'unknown':>8}")
+    positives = [(table.y[prepared.split == part] == 1).sum(0) for part in parts]
+    for name, *counts in zip(table.class_names, *positives, (table.y < 0).sum(0), strict=True):
+        print(f"{shortened(printable(name), 32):<32} " + " ".join(f"{count:>8,}" for count in counts))
 
 
 def _found(prepared: Any) -> dict[str, Any]:
@@ -247,8 +257,15 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
+    """One line for each image, or for each reason that more than a few have."""
+    by_reason: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        _print_set_aside(f"{source}:{row['line']}: ", row["image_path"], row["reason"])
+        by_reason.setdefault(row["reason"], []).append(row)
+    for reason, same in by_reason.items():
+        shown = same if len(same) <= 3 else same[:1]
+        more = f" (and {len(same) - 1:,} more images)" if len(same) > 3 else ""
+        for row in shown:
+            _print_set_aside(f"{source}:{row['line']}: ", row["image_path"], f"{reason}{more}")
 
 
 def _print_set_aside(where: str, path: str, reason: str, to: TextIO | None = None) -> None:

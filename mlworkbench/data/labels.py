@@ -30,6 +30,7 @@ from ..tables.rows import NOT_UTF8, open_regular, read_table
 from ..text import mark_path, short, unmark_path
 
 SPLITS = ("train", "val", "test")
+SPLIT_COLUMN = "split"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def read_labels(
         read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]
     )
     seen, rows = open_canonical(source, None if root is None else start, names)
-    read = _Rows(layout_of(seen), source, None if root is None else start)
+    split_column = next((c for c in seen.splits if c.plain == SPLIT_COLUMN), None)
+    read = _Rows(layout_of(seen, split_column), source, None if root is None else start)
     read.take(rows)
     if not read.paths and not read.faults:
         read.faults.append((1, f"no rows; {EXPECTED}"))
@@ -169,7 +171,7 @@ def _unread_splits(seen: Look, source: Path) -> list[tuple[str, str]]:
     return [
         ("split", f"column {c.name!r} looks like a split and is not read as one; it is by: {command(source)}")
         for c in seen.splits
-        if c.plain != "split"
+        if c.plain != SPLIT_COLUMN
     ]
 
 

@@ -105,7 +105,7 @@ def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
         whole = [os.path.normpath(f"{start}/{path}") for path in (*outside, *paths[:1])]
         above = os.path.commonpath([start, *(os.path.dirname(path) for path in whole)])  # noqa: PTH120
         raise WorkbenchError(
-            f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels file: "
-            f"give --out {shlex.quote(str(Path(above) / out.name))}"
+            f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels "
+            f"file: give --out {shlex.quote(str(Path(above) / out.name))}"
         )
     return [path if os.sep == "/" else path.replace(os.sep, "/") for path in paths]

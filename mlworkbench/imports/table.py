@@ -112,7 +112,7 @@ class _Reading:
 
     def _layout(self, look: Look) -> Layout:
         """Where things stand; a confidence is part of the label's cell, all columns of a split are its cell."""
-        layout = layout_of(look)
+        layout = layout_of(look, look.splits[0] if look.splits else None)
         if look.form == "tags" and look.confidence:
             layout = replace(layout, labels=(*layout.labels, look.confidence.at))
         flags = tuple((c.name, c.at) for c in look.splits[1:])
@@ -357,7 +357,7 @@ class _Reading:
         return [name for name in names if name != self.told.negative]
 
     def _class_names(self, parts: Iterable[list[str] | None], numbered: bool) -> list[str]:
-        """Names in order: those given, else the ones that occur, numbers by size. Numbers are made the names they count."""
+        """Names in order: those given, else the ones that occur, numbers by size or made the names that they count."""
         occur = {tag for tags in parts for tag in tags or ()}
         if numbered and self.names and not occur <= set(self.names):
             most = max(map(int, occur), default=0)

@@ -68,6 +68,8 @@ def doubts(look: Look) -> tuple[list[str], Options]:
     found += [f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in look.splits if c.plain != "split"]
     if look.form in ("tags", "lists") and look.header and look.labels[0].plain not in LABEL_COLUMNS:
         found.append(f"the labels seem to stand in {look.labels[0].name!r} (names such as {_few(look.labels[0])})")
+    if look.form == "lists" and look.header and _bare(look):
+        found.append(f"the lists in {look.labels[0].name!r} have no brackets ({_few(look.labels[0])})")
     if look.form == "columns":
         odd = [c for c in look.rest if c.name and not c.name.startswith("Unnamed")]
         found += [f"{c.name!r} {_no_class(c)}" for c in odd]
@@ -82,11 +84,18 @@ def doubts(look: Look) -> tuple[list[str], Options]:
 
 def doubts_of_path(look: Look) -> list[str]:
     """What keeps a path column from being canonical."""
-    if not look.header and not (look.form == "lists" and len(look.columns) == 2):
+    if not look.header and not (look.form == "lists" and len(look.columns) == 2 and not _bare(look)):
         return [f"no header and no list such as [0, 1, 1, 0] in brackets: {_headerless(look)}"]
     if look.header and look.path and look.path.plain not in PATH_COLUMNS:
-        return [f"the image paths seem to stand in {look.path.name!r}, which is not called {PATH_COLUMNS[0]}"]
+        bare = "" if look.path.has_suffixes else ", without extension"
+        return [f"the image paths seem to stand in {look.path.name!r}{bare}, which is not called {PATH_COLUMNS[0]}"]
     return []
+
+
+def _bare(look: Look) -> bool:
+    """Whether lists of labels are written without brackets."""
+    values = look.labels[0].values
+    return 2 * sum(isinstance(value, str) and "[" not in value for value in values) > len(values)
 
 
 def safe(options: Options) -> Options:
@@ -149,6 +158,6 @@ def joined_doubt(names: Sequence[str] | set[str], joined: tuple[str, list[str]])
     """What is asked where names seem to be several names joined by a sign, see `cells.joined_names`."""
     sign, some = joined
     return (
-        f"of {len(names)} classes some seem to be several joined by {sign!r}, such as {short(some[0])}; the command parts "
-        "them there (each one name? then with --delimiter '|')"
+        f"of {len(names)} classes some seem to be several joined by {sign!r}, such as {short(some[0])}; the command "
+        "parts them there (each one name? then with --delimiter '|')"
     )

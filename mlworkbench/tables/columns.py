@@ -109,6 +109,11 @@ class Column:
         """The name as it is compared: lower case, one underscore for spaces and hyphens."""
         return plain(self.name)
 
+    @property
+    def has_suffixes(self) -> bool:
+        """Whether the names in it have an image's extension."""
+        return any(_IMAGE.search(str(value)) for value in self.values)
+
     def __str__(self) -> str:
         few = ", ".join(str(value)[:30] for value in self.values[:3]) + ", …" * (len(self.values) > 3)
         what = {

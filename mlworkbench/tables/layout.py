@@ -15,7 +15,7 @@ from ..exceptions import LabelFaults, WorkbenchError
 from ..text import is_text, short, unmark_path, unmark_text
 from .ask import Asks, doubts, doubts_of_path
 from .cells import mend_list
-from .columns import NOTHING_TOLD, SAMPLE, Look, Told, has_header, look, stems_near
+from .columns import NOTHING_TOLD, SAMPLE, Column, Look, Told, has_header, look, stems_near
 from .rows import NOT_UTF8, Row, Table, kind_of, read_table
 
 EXPECTED = 'expected a header with image_path, or rows such as a.jpg,"[0, 1, 1, 0]"'
@@ -128,17 +128,17 @@ def no_utf8(source: Path, faults: Iterable[tuple[int, str]], root: Path | None) 
     return Asks(source, [what], (), "", root)
 
 
-def layout_of(seen: Look) -> Layout:
-    """Where things stand in the rows of a table that was looked at."""
+def layout_of(seen: Look, split: Column | None) -> Layout:
+    """Where things stand in the rows of a table that was looked at; `split` is the column that is read as such."""
     assert seen.path is not None
-    ours = [seen.path, *seen.labels, *seen.splits[:1], *([seen.group] if seen.group else [])]
+    ours = [seen.path, *seen.labels, split, seen.group]
     return Layout(
         seen.form,
         len(seen.columns),
         seen.path.at,
         tuple(c.at for c in seen.labels),
         [c.name for c in seen.labels],
-        seen.splits[0].at if seen.splits else None,
+        split.at if split else None,
         seen.group.at if seen.group else None,
         tuple((c.name, c.at) for c in seen.columns if c not in ours and c.name),
     )
