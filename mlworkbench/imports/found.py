@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..tables.columns import Told
+
+__all__ = ["Found", "Told"]
+
 
 @dataclass
 class Found:
@@ -30,37 +34,3 @@ class Found:
     split: Sequence[str] | None = None
     group: Sequence[str] | None = None
     notes: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the options say where the source does not; None and empty are "not said".
-
-    Attributes
-    ----------
-    image_column : column (or key) of the image paths
-    image_suffix : extension of names that have none, such as ".jpg"
-    images : folder in which the images lie
-    columns : those that are classes, or the one that holds the labels
-    negative : the value that means absent where it is not 0
-    unknown : values that mean unknown
-    blank : what an empty cell means, "absent" or "unknown"
-    delimiter : what parts several labels in a cell
-    strip_prefix : beginning of the paths that is to be left out
-    min_confidence : least confidence of a label that counts as present
-    split_column : column of the splits
-    classes : names of the classes, in order, from a file
-    """
-
-    image_column: str | None = None
-    image_suffix: str | None = None
-    images: Path | None = None
-    columns: tuple[str, ...] = ()
-    negative: str | None = None
-    unknown: tuple[str, ...] = ()
-    blank: str | None = None
-    delimiter: str | None = None
-    strip_prefix: str | None = None
-    min_confidence: float | None = None
-    split_column: str | None = None
-    classes: tuple[str, ...] = ()

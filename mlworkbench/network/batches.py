@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.images import load_named
-from ..data.tables import UNKNOWN
+from ..tables.cells import UNKNOWN
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -110,7 +110,7 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ('{"images": [], "annotations": []}\n', 1, "no column of image paths"),
         ("image_path,cat,\na,1,0\n", 1, "column 3 has no name"),
         ("image_path,cat\na,1,0\n", 2, "3 cells; expected 2"),
-        ("image_path,cat\na,maybe\n", 2, "'maybe' in column 'cat' is no label"),
+        ("image_path,cat\na,1\nb,0\nc,maybe\n", 4, "'maybe' in column 'cat' is no label"),
         ('["a", [0, 1]]\n["b", [0, 1], 2]\n', 2, "3 cells; expected 2"),
         ('{"image_path": "a", "labels": [0]}\n{"image_path": "b", "lables": [0]}\n', 2, "key 'lables'"),
         ('{"image_path": 5, "labels": [0]}\n', 1, "'5' is no path"),
@@ -118,7 +118,7 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ('{"image_path": "a", "\\ud800": 0}\n', 1, "a column name is not UTF-8"),
         ('{"image_path": "a", "tags": ["\\ud800"]}\n', 1, "is no list of tags"),
         ('a.jpg,"[0, 1]"\nb.jpg,"[0, 1\n', 2, "quotes"),
-        ('image_path,labels,split\na,"[1]",dev\n', 2, "'dev'"),
+        ('image_path,labels,split\na,"[1]",spare\n', 2, "'spare'"),
     ],
 )
 def test_faults_of_the_whole_file(write_labels, text, line, part):
@@ -250,7 +250,7 @@ def test_a_parquet_file_of_endless_rows_is_refused_by_its_own_count(tmp_path, mo
     pyarrow.parquet.write_table(
         pyarrow.table({"image_path": ["a"] * 100, "labels": [[1]] * 100}), tmp_path / "l.parquet"
     )
-    monkeypatch.setattr("mlworkbench.data.tables.MAX_ROWS", 99)
+    monkeypatch.setattr("mlworkbench.tables.rows.MAX_ROWS", 99)
     with pytest.raises(WorkbenchError, match="100 rows, over the limit of 99"):
         read_labels(tmp_path / "l.parquet")
 
@@ -296,16 +296,17 @@ def test_a_quote_that_is_never_closed_is_a_fault_of_its_own_line(write_labels):
 
 def test_a_pipe_or_a_folder_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
-    for name in ("pipe.csv", "."):
-        with pytest.raises(WorkbenchError, match="no regular file"):
-            read_labels(tmp_path / name)
+    with pytest.raises(WorkbenchError, match="no regular file"):
+        read_labels(tmp_path / "pipe.csv")
+    with pytest.raises(WorkbenchError, match=f"is a folder .*mlworkbench import {tmp_path} --out"):
+        read_labels(tmp_path)
 
 
 @pytest.mark.parametrize("cell", ["__import__('os').system('touch executed')", "[" * 100_000, "9" * 5000, "[1e999]"])
 def test_cells_are_data_and_never_code(write_labels, tmp_path, monkeypatch, cell):
     monkeypatch.chdir(tmp_path)
-    file = write_labels(f"image_path,labels\na.jpg,{quoted(cell)}\n")
-    assert len(faults_of(file)) == 1 and not (tmp_path / "executed").exists()
+    file = write_labels(f'image_path,labels\na.jpg,{quoted(cell)}\nb.jpg,"[0]"\nc.jpg,"[1]"\n')
+    assert [line for line, _ in faults_of(file)] == [2] and not (tmp_path / "executed").exists()
 
 
 one_line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1)
