@@ -18,7 +18,14 @@ from ..text import printable, short, shortened
 from .found import Found, Told
 from .place import place_images
 
-READERS = {"folder": ("folders",), "xml": ("xml",), "json": ("records", "table"), "table": ("table",)}
+READERS = {
+    "folder": ("yolo", "folders"),
+    "yaml": ("yolo",),
+    "xml": ("xml",),
+    "json": ("records", "table"),
+    "table": ("table",),
+}
+YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,12 @@ def import_labels(source: str | Path, out: str | Path, told: Told | None = None)
 def _read(source: Path, told: Told) -> Found:
     if not source.exists():
         raise WorkbenchError(f"{source} does not exist; expected a table, a JSON or XML file, or a folder")
-    kind = "folder" if source.is_dir() else kind_of(source)
+    kind = "folder" if source.is_dir() else "yaml" if source.suffix.lower() in YAML else kind_of(source)
     for name in READERS[kind]:
         found = importlib.import_module(f"{__package__}.{name}").read(source, told)
         if found is not None:
             return found
-    what = {"folder": "folder", "xml": "XML", "json": "JSON", "table": "table"}[kind]
+    what = {"folder": "folder", "yaml": "YAML file", "xml": "XML", "json": "JSON", "table": "table"}[kind]
     raise WorkbenchError(f"{source} is a {what} of no kind that is known; docs/labels.md lists those that are")
 
 

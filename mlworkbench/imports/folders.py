@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
+from ..tables.ask import Asks, command, joined_doubt
+from ..tables.cells import joined_names, split_of
 from ..text import short
 from . import records, xml
 from .exports import places_of
 from .found import Found, Told
-from .gathering import Gathering, command, refuse_joined
+from .gathering import Gathering
 
-SPLIT = re.compile(r"(train(?:ing)?|val(?:id|idation)?|dev|test(?:ing)?)(?:\d{2,4})?", re.IGNORECASE)
 PLAIN = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "labels", "annotations"}
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 RECORDS = (".json", ".jsonl", ".ndjson", ".manifest")
@@ -101,7 +102,7 @@ class Tree:
 
 def _is_structure(name: str) -> bool:
     """Whether a folder is called after a split or after what it holds, and not after a class."""
-    return SPLIT.fullmatch(name) is not None or name.lower() in PLAIN
+    return split_of(name) is not None or name.lower() in PLAIN
 
 
 def stem_of(path: str) -> str:
@@ -113,10 +114,9 @@ def parent_of(path: str) -> str:
     return path[: path.rfind("/") + 1]
 
 
-def split_of(path: str) -> str:
+def split_on(path: str) -> str:
     """The split that a folder on the way to a file is called after, or ""."""
-    found = (SPLIT.fullmatch(part) for part in reversed(path.split("/")[:-1]))
-    return next((match[1].lower() for match in found if match), "")
+    return next((word for part in reversed(path.split("/")[:-1]) if (word := split_of(part))), "")
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -162,7 +162,7 @@ def _classes_csv(tree: Tree, told: Told, gathering: Gathering) -> str | None:
             )
         for name, *cells in rows[1:]:
             image = tree.images.get(parent_of(path) + name, str(file.parent / name))
-            row = gathering.image(image, split_of(path))
+            row = gathering.image(image, split_on(path))
             for column, cell in zip(columns, cells, strict=True):
                 gathering.add(row, column, int(cell))
     _tell_left(tree, gathering, "a row in _classes.csv")
@@ -182,7 +182,7 @@ def _annotations(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         if file.suffix.lower() == ".xml" and xml.holds_labels(file):
             image = _image_beside(tree, path, ("JPEGImages", "images"))
             gathering.located = _locator(tree, path)
-            split = sets.get(stem_of(path)) or split_of(path) or split_of(image or "")
+            split = sets.get(stem_of(path)) or split_on(path) or split_on(image or "")
             kinds[xml.gather(file, told, gathering, tree.images[image] if image else "", split)] += 1
     found = [path for path in tree.files if path.lower().endswith(RECORDS)]
     if instances := [path for path in found if "instances" in stem_of(path)]:  # COCO's captions and joints beside them
@@ -190,7 +190,7 @@ def _annotations(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         found = instances
     for path in found if not kinds else ():
         gathering.located = _locator(tree, path)
-        split = split_of("/".join([parent_of(path), *re.split(r"[_.\s-]", stem_of(path)), ""]))
+        split = split_on("/".join([parent_of(path), *re.split(r"[_.\s-]", stem_of(path)), ""]))
         if (what := records.gather(tree.files[path], told, gathering, split)) is not None:
             kinds[what] += 1
     gathering.located = str
@@ -228,9 +228,9 @@ def _lists(tree: Tree, below: str) -> dict[str, str]:
     """Splits by the stem of each image, from lists such as train.txt in a folder."""
     found: dict[str, str] = {}
     for path, file in tree.files.items():
-        if parent_of(path).endswith(below) and path.endswith(".txt") and SPLIT.fullmatch(stem_of(path)):
+        if parent_of(path).endswith(below) and path.endswith(".txt") and split_of(stem_of(path)):
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                found.setdefault(line.strip(), stem_of(path).lower())
+                found.setdefault(line.strip(), split_of(stem_of(path)) or "")
     return found
 
 
@@ -264,10 +264,11 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     above = {parent_of(folder[:-1]) for folder in tree.folders}
     homes = {path: home for path in tree.images if (home := _home(path, above))}
     names = {name for _, name in homes.values()}
-    if len(names) < 2 or all(map(SPLIT.fullmatch, names)):
+    if len(names) < 2 or all(map(split_of, names)):
         return None
-    if told.delimiter is None:
-        refuse_joined(names, tree.folder, "a folder for each class")
+    if told.delimiter is None and (joined := _joined(names)):
+        doubt = f"a folder for each class; {joined_doubt(names, joined)}"
+        raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "")
     first: dict[tuple[str, int, str], str] = {}
     sizes = {path: os.stat(tree.images[path]).st_size for path in homes}  # noqa: PTH116 (many times faster)
     common = Counter((homes[path][0], size) for path, size in sizes.items())
@@ -287,6 +288,15 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     return "a folder for each class"
 
 
+def _joined(names: set[str]) -> tuple[str, list[str]] | None:
+    """As `joined_names`, also by the signs that stand for a space in the names of folders."""
+    for sign in (" ", "_", "-"):
+        if joined := joined_names([name.replace(sign, " ") for name in names], None):
+            found, some = joined
+            return sign if found == " " else found, [name for name in sorted(names) if name.replace(sign, " ") in some]
+    return None
+
+
 def _home(path: str, above: set[str]) -> tuple[str, str] | None:
     """The split of an image and the folder of its class; None where it lies in none."""
     folders, split, start = path.split("/")[:-1], "", ""
@@ -294,5 +304,5 @@ def _home(path: str, above: set[str]) -> tuple[str, str] | None:
         start += f"{folders[0]}/"
         if start not in above:  # a class that is called so
             break
-        split, folders = split_of(start) or split, folders[1:]
+        split, folders = split_on(start) or split, folders[1:]
     return (split, folders[0]) if folders and folders[0].lower() not in PLAIN else None

@@ -1,8 +1,6 @@
 """Labels gathered image by image, as a reader comes upon them, until they make a `Found`."""
 
-import shlex
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -144,31 +142,3 @@ class Gathering:
         return Found(
             what, names, images, y, places, split if any(split) else None, group if any(group) else None, self.notes
         )
-
-
-def command(source: Path, *options: str) -> str:
-    """The import command with these options, as an error names it; it writes above the images."""
-    below = not source.is_absolute() and ".." not in source.parts
-    out = Path() if below else source if source.is_dir() else source.parent
-    return shlex.join(["mlworkbench", "import", str(source), "--out", str(out / "labels.csv"), *options])
-
-
-def refuse_joined(names: Iterable[str], source: Path, what: str) -> None:
-    """Ask about names of classes that are made of other names, such as `cat dog`.
-
-    Raises
-    ------
-    WorkbenchError : there are such names
-    """
-    every = set(names)
-    for delimiter in (" ", ",", ";", "|", "+", "&", "_", "-"):
-        parts = {name: [part.strip() for part in name.split(delimiter)] for name in every if delimiter in name}
-        times = Counter(part for name in every for part in set(parts.get(name, [name])))
-        if any(set(own) <= every for own in parts.values()) or (
-            parts and all(times[part] > 1 for own in parts.values() for part in own)
-        ):
-            whole = next((name for name in sorted(parts) if set(parts[name]) <= every), min(parts))
-            raise WorkbenchError(
-                f"{source} ({what}): {short(whole)} is made of other classes' names; where it stands for several, "
-                f"{command(source, '--delimiter', delimiter)} (where it is a class of its own: --delimiter /)"
-            )

@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..data.images import SUFFIXES
-from ..data.tables import open_regular
 from ..exceptions import WorkbenchError
+from ..tables.ask import Asks, joined_doubt, label_doubt
+from ..tables.cells import joined_names
+from ..tables.rows import open_regular
 from ..text import short
 from .exports import FORMS, File, are_records, places_of
 from .found import Found, Told
-from .gathering import Gathering, refuse_joined
+from .gathering import Gathering
 
 MOST_BYTES = 4_000_000_000
 # Keys in any case; the first eleven hold an image whatever it is called.
@@ -116,7 +119,7 @@ def records(file: File, data: Any) -> str | None:
     keys = {key: key.lower() for record in found for key in record}  # in order, each once
     image = _image_key(file, found[0])
     split = told.split_column or next((key for key in keys if keys[key] in SPLIT_KEYS), "")
-    group = next((key for key in keys if keys[key] == "group"), "")
+    group = told.group_column or next((key for key in keys if keys[key] == "group"), "")
     wanted = _label_keys(file, found, [key for key in keys if key not in (image, split, group)])
     cells = [_cell(record, wanted) for record in found]
     names = list(told.classes or names)
@@ -132,13 +135,14 @@ def records(file: File, data: Any) -> str | None:
         if "annotator" in record:  # Label Studio's short form: a record for each annotation
             judged.setdefault(name, []).append({name for name, value in pairs if value == 1})
             continue
-        row = file.image(name, _split_of(record, split), known, str(record.get(group) or ""))
+        row = file.image(name, _split_of(record, split, told), known, str(record.get(group) or ""))
         for label, value in pairs:
             gathering.label(row, [label], value)
     file.join(judged)
     labels.refuse_unclear()
-    if told.delimiter is None and any(isinstance(cell, str) for cell in cells):
-        refuse_joined(gathering.columns, file.source, "records")
+    texts = told.delimiter is None and any(isinstance(cell, str) for cell in cells)
+    if texts and (joined := joined_names(gathering.columns, None)):
+        raise Asks(file.source, [joined_doubt(set(gathering.columns), joined)], ("--delimiter", joined[0]), "")
     return "records"
 
 
@@ -211,8 +215,10 @@ def _cell(record: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return cells if _are_numbers(cells.values()) else [cell for cell in cells.values() if cell is not None]
 
 
-def _split_of(record: dict[str, Any], key: str) -> str:
+def _split_of(record: dict[str, Any], key: str, told: Told) -> str:
     value = record.get(key)
+    if told.split_values:
+        return dict(told.split_values).get(str(value), "train")
     if isinstance(value, dict):  # Vertex: {"aiplatform.googleapis.com/ml_use": "training"}
         value = next((word for name, word in value.items() if name.endswith("ml_use")), None)
     return "" if value is None else str(value)
@@ -231,7 +237,7 @@ class _Labels:
 
     def __init__(self, file: File, names: list[str]):
         self.file, self.told, self.names = file, file.told, names
-        self.zeros = self.minus = 0
+        self.times = Counter[Any]()  # how often each label stands under a class's own key
 
     def of(self, cell: Any, number: int) -> Iterator[tuple[str, int]]:
         """Each class that a cell names, however deep, and its label; `number` is that of the record."""
@@ -267,12 +273,11 @@ class _Labels:
 
     def _value(self, value: Any, number: int) -> int:
         """The label that 1, 0, -1, true, false or null under a class's own key is."""
+        self.times[value] += 1
         if value is None:
             return 0 if self.told.blank == "absent" else -1
         if value not in (0, 1, -1):
             raise self._fault(value, number)
-        self.zeros += value == 0
-        self.minus += value == -1
         text = f"{value:g}"
         return 0 if text == self.told.negative else -1 if text in self.told.unknown else int(value)
 
@@ -282,8 +287,7 @@ class _Labels:
         )
 
     def refuse_unclear(self) -> None:
-        if self.minus and not self.zeros and "-1" not in (self.told.negative, *self.told.unknown):
-            raise WorkbenchError(
-                f"{self.file.source} has {self.minus:,} labels of -1 and none of 0; say what -1 is: --negative -1 "
-                "(absent) or --unknown -1"
-            )
+        """Ask where labels under keys of their own could mean two things."""
+        told = self.told.negative is not None or "-1" in self.told.unknown
+        if not told and (doubt := label_doubt(self.times.items(), self.told.blank is not None)):
+            raise Asks(self.file.source, [doubt[0]], doubt[1], "")

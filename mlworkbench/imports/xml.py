@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from ..data.tables import open_regular
 from ..exceptions import WorkbenchError
+from ..tables.rows import open_regular
 from .exports import places_of
 from .found import Found, Told
 from .gathering import Gathering

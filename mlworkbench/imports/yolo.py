@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from ..exceptions import WorkbenchError
+from ..tables.cells import split_of
 from ..text import short
-from .folders import SPLIT, Tree, parent_of, split_of, stem_of
+from .folders import Tree, parent_of, split_on, stem_of
 from .found import Found, Told
 from .gathering import Gathering
 
@@ -200,14 +201,14 @@ class _Splits:
         self.tree, self.lists = tree, set[str]()
         self.by_image, self.by_folder = dict[str, str](), defaultdict[str, list[str]](list)
         entries = [
-            (key.lower(), str(entry))
+            (split_of(key) or "", str(entry))
             for document in documents.values()
             for key, value in document.items()
-            if isinstance(key, str) and SPLIT.fullmatch(key) and value
+            if split_of(key) and value
             for entry in (value if isinstance(value, list) else [value])
         ]
         lists = [path for path in tree.files if "/" not in path and path.endswith(".txt")]
-        entries += [(stem_of(path).lower(), path) for path in lists if SPLIT.fullmatch(stem_of(path))]
+        entries += [(word, path) for path in lists if (word := split_of(stem_of(path)))]
         lost = [entry for key, entry in entries if not self._take(key, entry)]
         gathering.note("left out", len(lost), f"places that the YAML names and that are not here, such as {lost[:1]}")
         shared = [folder or "." for folder, keys in self.by_folder.items() if len(keys) > 1]
@@ -230,7 +231,7 @@ class _Splits:
         folder = parent_of(image)
         while folder and folder not in self.by_folder:
             folder = parent_of(folder[:-1])
-        return self.by_image.get(image) or next(iter(self.by_folder.get(folder, ())), "") or split_of(image)
+        return self.by_image.get(image) or next(iter(self.by_folder.get(folder, ())), "") or split_on(image)
 
 
 def _end_of(path: str, known: Collection[str], tail: str = "") -> str | None:

@@ -26,7 +26,6 @@ from ..data.labels import LabelTable, read_labels
 from ..exceptions import WorkbenchError
 from ..imports import folders, yolo
 from ..imports.found import Told
-from ..imports.gathering import command
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
@@ -34,6 +33,7 @@ from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
 from ..settings import Settings, refuse_other
+from ..tables.ask import command
 from .fit import fit
 from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator, recipe
 

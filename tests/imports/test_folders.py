@@ -321,11 +321,20 @@ def test_joined_folders_are_asked_about(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("mlworkbench import set --out labels.csv") == 2
     said = capsys.readouterr().err
-    assert "a folder for each class" in said and "'cat dog' is made of other" in said
+    assert "a folder for each class" in said and "joined by ' ', such as 'cat dog'" in said
     assert run(command_in(said)) == 0
     written = next(tmp_path.rglob("labels.csv"))
     assert labels_in(written)[0] == ["cat", "dog", "hat", "none"]
     assert read(tmp_path / "set", delimiter="/").class_names == ["cat", "cat dog", "cat dog hat", "dog", "hat", "none"]
+
+
+@pytest.mark.parametrize("sign", "_-+")
+def test_other_signs_that_join_folders(sign, tmp_path):
+    pictures(tmp_path, f"cat{sign}dog/a.jpg", "cat/b.jpg", "dog/c.jpg")
+    with pytest.raises(WorkbenchError, match="joined by '[_+-]', such as 'cat[_+-]dog'") as caught:
+        read(tmp_path)
+    assert run(command_in(str(caught.value))) == 0
+    assert labels_in(next(tmp_path.rglob("labels.csv")))[0] == ["cat", "dog"]
 
 
 def test_folders_that_are_called_after_splits_or_hold_everything(tmp_path):

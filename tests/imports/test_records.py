@@ -360,8 +360,6 @@ def test_what_records_do_not_say_is_told(tmp_path):
         read(file, [{"image": "a.jpg", "labels": {"cat": 5}}])
     with pytest.raises(WorkbenchError, match="no key 'x'; its keys are image"):
         read(file, [{"image": "a.jpg", "labels": ["cat"]}], image_column="x")
-    with pytest.raises(WorkbenchError, match="3 labels of -1 and none of 0.*--negative -1"):
-        read(file, [{"image": f"{i}.jpg", "cat": -1 if i else 1, "dog": 1 - 2 * (i == 2)} for i in range(3)])
     absent = [{"image": "a.jpg", "cat": 1, "dog": -1}]
     assert read(file, absent, negative="-1").y.tolist() == [[1, 0]]
     assert read(file, absent, unknown=("-1",)).y.tolist() == [[1, -1]]
@@ -375,9 +373,21 @@ def test_names_made_of_other_names_are_asked_about(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     assert run("mlworkbench import x.json --out labels.csv") == 2
     said = capsys.readouterr().err
-    assert "'cat dog' is made of other" in said
+    assert "joined by ' ', such as 'cat dog'" in said
     assert run(command_in(said)) == 0
     assert labels_in(tmp_path / "labels.csv")[1] == {"a.jpg": {"cat", "dog"}, "b.jpg": {"cat"}, "c.jpg": {"dog"}}
+
+
+def test_minus_one_without_a_zero_is_asked_about(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    rows = [{"image": "a.jpg", "cat": 1, "dog": -1}, {"image": "b.jpg", "cat": -1}]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    monkeypatch.chdir(tmp_path)
+    assert run("mlworkbench import x.json --out labels.csv") == 2
+    said = capsys.readouterr().err
+    assert "no label is 0: is -1 absent here" in said
+    assert run(command_in(said)) == 0
+    assert labels_in(tmp_path / "labels.csv")[1] == {"a.jpg": {"cat"}, "b.jpg": {"?dog"}}
 
 
 def test_least_confidence(tmp_path):
