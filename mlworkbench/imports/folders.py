@@ -18,10 +18,12 @@ from .exports import places_of
 from .found import Found, Told
 from .gathering import Gathering
 
-PLAIN = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "labels", "annotations"}
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+# What folders are called, also with a number behind it, that are no classes.
+PLAIN = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "labels", "annotations", "part",
+         "batch", "chunk", "shard"}  # fmt: skip
+JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 RECORDS = (".json", ".jsonl", ".ndjson", ".manifest")
-TABLES = (".csv", ".tsv", ".parquet", ".xlsx")
+TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl", ".ndjson")
 
 
 class Tree:
@@ -33,6 +35,7 @@ class Tree:
     images : file after links of each image
     files : all others
     real : all files of images
+    tables : those of the other files that are tables by their names
     folders : those that hold images, somewhere below, each with a slash at its end; "" is the tree itself
     """
 
@@ -47,6 +50,7 @@ class Tree:
         self.files: dict[str, Path] = {}
         self._walk(entries)
         self.images, self.files = dict(sorted(self.images.items())), dict(sorted(self.files.items()))
+        self.tables = [file for path, file in self.files.items() if path.lower().endswith(TABLES)]
         self.real = set(self.images.values())
         self.folders = {""}
         for path in self.images:
@@ -102,7 +106,11 @@ class Tree:
 
 def _is_structure(name: str) -> bool:
     """Whether a folder is called after a split or after what it holds, and not after a class."""
-    return split_of(name) is not None or name.lower() in PLAIN
+    return split_of(name) is not None or _is_plain(name)
+
+
+def _is_plain(name: str) -> bool:
+    return re.sub(r"[-_ ]*\d+$", "", name.lower()) in PLAIN
 
 
 def stem_of(path: str) -> str:
@@ -131,13 +139,17 @@ def read(source: Path, told: Told) -> Found | None:
     gathering, tree = Gathering(told), Tree(source)
     if not tree.images:
         raise WorkbenchError(f"{tree.folder} holds no images ({' '.join(SUFFIXES)}); name the folder that does")
-    for take in (_classes_csv, _annotations, _image_sets, _class_folders):
+    for take, heeded in (
+        (_classes_csv, ()),
+        (_annotations, ("blank", "min_confidence", "image_column")),
+        (_image_sets, ()),
+        (_class_folders, ("delimiter",)),
+    ):
         if (what := take(tree, told, gathering)) is not None:
             tree.tell(gathering)
-            return gathering.found(what, [tree.folder], source)
-    tables = [file for path, file in tree.files.items() if path.lower().endswith(TABLES)]
-    if tables:
-        raise WorkbenchError(f"{tree.folder} holds a table among its images; import that: {command(tables[0])}")
+            return gathering.found(what, [tree.folder], source, *heeded)
+    if tree.tables:
+        raise WorkbenchError(f"{tree.folder} holds a table among its images; import that: {command(tree.tables[0])}")
     raise WorkbenchError(
         f"{tree.folder} holds {len(tree.images):,} images and no labels for them: no text files of their names beside "
         "them or in labels/, no annotation file, no folder for each class; name the file that holds the labels"
@@ -269,6 +281,12 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     if told.delimiter is None and (joined := _joined(names)):
         doubt = f"a folder for each class; {joined_doubt(names, joined)}"
         raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "")
+    if tree.tables and not (told.columns or told.classes or told.delimiter or told.negative):
+        raise WorkbenchError(
+            f"{tree.folder} holds folders such as {min(names)!r} and a table; where the labels are in the table: "
+            f"{command(tree.tables[0])}; where the folders are the classes: "
+            f"{command(tree.folder, '--columns', *sorted(names))}"
+        )
     first: dict[tuple[str, int, str], str] = {}
     sizes = {path: os.stat(tree.images[path]).st_size for path in homes}  # noqa: PTH116 (many times faster)
     common = Counter((homes[path][0], size) for path, size in sizes.items())
@@ -305,4 +323,4 @@ def _home(path: str, above: set[str]) -> tuple[str, str] | None:
         if start not in above:  # a class that is called so
             break
         split, folders = split_on(start) or split, folders[1:]
-    return (split, folders[0]) if folders and folders[0].lower() not in PLAIN else None
+    return (split, folders[0]) if folders and not _is_plain(folders[0]) else None

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..text import is_text, short
 from .found import Found, Told
 
 MOST_LABELS = 4_000_000_000  # images times classes: 4 GB
+HEEDED = {"images", "image_suffix", "strip_prefix", "columns", "classes", "negative"}  # whatever the source is
 
 
 class Gathering:
@@ -100,13 +102,17 @@ class Gathering:
         if count:
             self.notes.append((kind, f"{count:,} {message}"))
 
-    def found(self, what: str, places: Sequence[Path], source: Path) -> Found:
-        """All of it, or of these classes only.
+    def found(self, what: str, places: Sequence[Path], source: Path, *heeded: str) -> Found:
+        """All of it; `heeded` are the options that mean something for this kind of source.
 
         Raises
         ------
-        WorkbenchError : no image, no label that is present, or more of them than fit into memory
+        WorkbenchError : no image, no label that is present, more of them than fit into memory, or an idle option
         """
+        for option in fields(self._told):
+            if option.name not in HEEDED.union(heeded) and getattr(self._told, option.name) != option.default:
+                flag = option.name.replace("_", "-")
+                raise WorkbenchError(f"{source} ({what}): --{flag} means nothing here; leave it out")
         names = [*self._listed, *sorted(self.columns.keys() - self._listed.keys())]
         if missing := [name for name in self.only if name not in self.columns]:
             raise WorkbenchError(f"{source}: --columns names {short(missing[0])}; its classes are {', '.join(names)}")

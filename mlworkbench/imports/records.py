@@ -40,7 +40,11 @@ def read(source: Path, told: Told) -> Found | None:
         return None
     gathering = Gathering(told)
     what = gather(source, told, gathering)
-    return None if what is None else gathering.found(what, places_of(source), source)
+    if what is None:
+        return None
+    of_records = ("image_column", "delimiter", "unknown", "split_column", "split_values", "group_column")
+    heeded = ("blank", "min_confidence", *(of_records if what == "records" else ("image_column",)))
+    return gathering.found(what, places_of(source), source, *heeded)
 
 
 def gather(source: Path, told: Told, gathering: Gathering, split: str = "") -> str | None:

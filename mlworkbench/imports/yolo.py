@@ -80,7 +80,7 @@ def read(source: Path, told: Told) -> Found | None:
         "not labelled", unknown, "images in folders without any label file: unknown (--blank absent: nothing is there)"
     )
     tree.tell(gathering)
-    return gathering.found("YOLO", [tree.folder], source)
+    return gathering.found("YOLO", [tree.folder], source, "blank")
 
 
 def _tell_strays(tree: Tree, used: set[str], lists: set[str], gathering: Gathering) -> None:

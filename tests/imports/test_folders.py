@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -314,6 +315,52 @@ def test_a_table_among_images_is_named_with_its_command(tmp_path, monkeypatch, c
     assert run("mlworkbench import set --out x.csv") == 2
     assert run(command_in(capsys.readouterr().err)) == 0
     assert {"dog", "cat"} in labels_in(next(tmp_path.rglob("labels.csv")))[1].values()
+
+
+def test_folders_and_a_table_are_asked_about(tmp_path, monkeypatch, capsys):
+    built("a folder for each class", tmp_path / "set")
+    write(tmp_path / "set/tags.csv", "image_path,tags\ntrain/cat/a.jpg,fish\nval/cat/b.jpg,bird|fish\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("mlworkbench import set --out x.csv") == 2
+    said = capsys.readouterr().err
+    first, second = re.findall(r"mlworkbench import [^;\n]+", said)
+    assert run(first) == 0
+    assert labels_in(tmp_path / "set/labels.csv")[0] == ["bird", "fish"]
+    for file in ("labels.csv", "classes.txt"):
+        (tmp_path / "set" / file).unlink()
+    assert run(second) == 0
+    assert labels_in(tmp_path / "set/labels.csv")[0] == ["cat", "dog", "hat"]
+
+
+def test_numbered_folders_of_images_are_no_classes(tmp_path):
+    pictures(tmp_path, "images_001/a.jpg", "images_002/b.jpg", "batch3/c.jpg")
+    with pytest.raises(WorkbenchError, match="no labels for them"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "flag"),
+    [
+        ("YOLO", {"delimiter": ","}, "delimiter"),
+        ("a folder for each class", {"min_confidence": 0.5}, "min-confidence"),
+        ("Pascal VOC", {"split_column": "x"}, "split-column"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(name, told, flag, tmp_path):
+    with pytest.raises(WorkbenchError, match=f"--{flag} means nothing here"):
+        read(built(name, tmp_path), **told)
+
+
+def test_chosen_and_given_classes(tmp_path):
+    top = built("a folder for each class", tmp_path)
+    found = read(top, columns=("hat", "cat"))
+    assert found.class_names == ["hat", "cat"] and found.y.tolist() == [[0, 1], [0, 0], [1, 1]]
+    assert "1 classes by --columns or --negative: dog" in noted(found)
+    assert read(top, classes=("hat", "rare", "dog", "cat")).class_names == ["hat", "rare", "dog", "cat"]
+    with pytest.raises(WorkbenchError, match="'cat' is not among those of --classes"):
+        read(top, classes=("hat", "dog"))
+    with pytest.raises(WorkbenchError, match="--columns names 'fish'; its classes are cat, dog, hat"):
+        read(top, columns=("fish",))
 
 
 def test_joined_folders_are_asked_about(tmp_path, monkeypatch, capsys):
