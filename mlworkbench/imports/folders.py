@@ -21,6 +21,7 @@ from .gathering import Gathering
 # What folders are called, also with a number behind it, that are no classes.
 PLAIN = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "labels", "annotations", "part",
          "batch", "chunk", "shard"}  # fmt: skip
+NOTHING = {"none", "nothing", "negative", "background", "empty", "unlabeled", "unlabelled"}
 JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 RECORDS = (".json", ".jsonl", ".ndjson", ".manifest")
 TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl", ".ndjson")
@@ -301,7 +302,12 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         parts = name.split(told.delimiter) if told.delimiter else [name]
         gathering.label(gathering.image(image, split), [part.strip() for part in parts if part.strip()])
     several = sum(len(each) > 1 for each in classes.values())
-    gathering.note("joined", several, "images lie in several folders (equal by content) and have all their classes")
+    gathering.note(
+        "joined", len(homes) - len(classes), "files equal another one of their split (by content) and are one row with it; "
+        f"{several:,} images have several classes"
+    )  # fmt: skip
+    for name in sorted(names & NOTHING):
+        gathering.notes.append(("class", f"{name!r} is taken as a class; where nothing is there: --negative {name}"))
     gathering.note("left out", len(tree.images) - len(homes), "images that lie in no class's folder")
     return "a folder for each class"
 

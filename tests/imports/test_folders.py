@@ -235,7 +235,11 @@ def test_what_is_left_out_is_counted(tmp_path):
     classes = built("a folder for each class", tmp_path / "classes")
     picture(classes / "train/left.jpg", 9)
     said = noted(read(classes))
-    assert "2 images lie in several folders" in said and "1 images that lie in no class" in said
+    assert (
+        "2 files equal another one" in said
+        and "2 images have several classes" in said
+        and "1 images that lie in no class" in said
+    )
     assert "1 images without annotations" in noted(read(built("Pascal VOC", tmp_path / "voc")))
 
 
@@ -372,6 +376,7 @@ def test_joined_folders_are_asked_about(tmp_path, monkeypatch, capsys):
     assert run(command_in(said)) == 0
     written = next(tmp_path.rglob("labels.csv"))
     assert labels_in(written)[0] == ["cat", "dog", "hat", "none"]
+    assert "where nothing is there: --negative none" in noted(read(tmp_path / "set", delimiter=" "))
     assert read(tmp_path / "set", delimiter="/").class_names == ["cat", "cat dog", "cat dog hat", "dog", "hat", "none"]
 
 
