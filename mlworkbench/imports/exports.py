@@ -207,10 +207,10 @@ def _attribute(file: File, value: Any, about: dict[str, Any]) -> Iterator[str]:
 
 def label_studio(file: File, data: Any) -> str | None:
     """Label Studio's JSON: choices, and the classes of boxes and outlines."""
-    if not are_records(data, "data") or not {"annotations", "completions"} & data[0].keys():
+    if not are_records(data, "data") or not {"annotations", "completions", "predictions"} & data[0].keys():
         return None
     judged: dict[str, list[set[str]]] = {}
-    left = Counter[str]()
+    left, controls = Counter[str](), set[str]()
     for task in data:
         texts = {key: text for key, text in task["data"].items() if isinstance(text, str)}
         key = file.told.image_column or next((key for key in ("image", "img", "url") if key in texts), min(texts))
@@ -224,10 +224,14 @@ def label_studio(file: File, data: Any) -> str | None:
                 kind = result.get("type", "")
                 if kind.endswith(("labels", "choices")):
                     names.update(result["value"].get(kind, ()))
+                    controls.add(result.get("from_name", ""))
                 else:
                     left[kind] += 1
             by.append(names)
     file.gathering.note("left out", left.total(), f"results that name no class: {', '.join(sorted(left))}")
+    if len(controls) > 1:
+        asked = ", ".join(sorted(controls))
+        file.gathering.notes.append(("classes", f"they answer several questions ({asked}); --columns chooses some"))
     file.join(judged)
     return "Label Studio"
 

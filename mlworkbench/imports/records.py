@@ -165,7 +165,8 @@ def _records_of(data: Any, told: Told) -> tuple[list[dict[str, Any]], list[str]]
         return [{"image": key, "labels": value} for key, value in data.items()], []
     about = data["metainfo"] if isinstance(data.get("metainfo"), dict) else data
     names = about.get("classes") or about.get("CLASSES")
-    lists = (each for each in (*data.values(), [*data.values()]) if are_records(each) and names_image(each[0]))
+    inner = [[*value.values()] if isinstance(value, dict) else value for value in (*data.values(), data)]
+    lists = (each for each in inner if are_records(each) and names_image(each[0]))
     return next(lists, []), [str(name) for name in names] if isinstance(names, list) else []
 
 

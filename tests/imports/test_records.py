@@ -99,7 +99,7 @@ def _(top):
 
 
 def choice(kind, *names):
-    return {"type": kind, "value": {kind: list(names)}, "from_name": "x", "to_name": "image"}
+    return {"type": kind, "value": {kind: list(names)}, "from_name": f"its {kind}", "to_name": "image"}
 
 
 @source("Label Studio JSON")
@@ -108,6 +108,7 @@ def _(top):
 
     def task(name, *annotations, **more):
         by = [{"result": list(results), "was_cancelled": False} for results in annotations]
+        by.append({"result": [choice("choices", "cancelled")], "was_cancelled": True})
         return {"id": 1, "data": {"image": f"/data/upload/3/0123abcd-{name}"}, "annotations": by, **more}
 
     tasks = [
@@ -336,7 +337,10 @@ def test_label_studio_tells_how_annotators_were_joined_and_keeps_its_own_file_na
     found = read(tmp_path / "project.json")
     said = noted(found)
     assert "1 images; a label on which they differ is unknown (1 images)" in said and "textarea" in said
-    assert "1 images have no labels" in said
+    assert "1 images have no labels" in said and "several questions (its choices, its rectanglelabels)" in said
+    with pytest.raises(WorkbenchError, match="no label at all"):
+        predicted = [{"result": [choice("choices", "cat")]}]
+        read(tmp_path / "x.json", [{"data": {"image": "a.jpg"}, "predictions": predicted}])
     picture(tmp_path / "media/0123abcd-a.jpg")
     assert read(tmp_path / "project.json").images[0] == "a.jpg"
     assert read(tmp_path / "project.json", images=tmp_path / "media").images[0] == "0123abcd-a.jpg"
@@ -376,6 +380,26 @@ def test_names_made_of_other_names_are_asked_about(tmp_path, monkeypatch, capsys
     assert "joined by ' ', such as 'cat dog'" in said
     assert run(command_in(said)) == 0
     assert labels_in(tmp_path / "labels.csv")[1] == {"a.jpg": {"cat", "dog"}, "b.jpg": {"cat"}, "c.jpg": {"dog"}}
+
+
+def test_one_image_in_several_records_is_one_row(tmp_path):
+    rows = [
+        ("a.jpg", ["cat"]),
+        ("b.jpg", None),
+        ("a.jpg", ["dog"]),
+        ("b.jpg", ["dog"]),
+        ("c.jpg", None),
+        ("a.jpg", None),
+    ]
+    found = read(tmp_path / "x.json", [{"image": image, "labels": labels} for image, labels in rows])
+    assert found.images == ["a.jpg", "b.jpg", "c.jpg"] and found.y.tolist() == [[1, 1], [0, 1], [-1, -1]]
+
+
+def test_splits_and_groups_as_the_options_say(tmp_path):
+    rows = [{"image": f"{i}.jpg", "tags": ["x"], "fold": i, "patient": f"p{i}"} for i in range(3)]
+    told = {"split_column": "fold", "split_values": (("1", "val"),), "group_column": "patient"}
+    found = read(tmp_path / "x.json", rows, **told)
+    assert found.split == ["train", "val", "train"] and found.group == ["p0", "p1", "p2"]
 
 
 def test_minus_one_without_a_zero_is_asked_about(tmp_path, monkeypatch, capsys):
@@ -449,6 +473,19 @@ def test_names_that_no_path_can_be_are_left_out_and_tricks_stay_names(tmp_path):
     assert "2 images have no name or one that is no UTF-8" in noted(found) and "1 images; they are looked" in noted(
         found
     )
+
+
+def test_urls_become_paths_without_what_only_their_cloud_knows(tmp_path):
+    BUILDERS["AzureML JSON Lines"](tmp_path)
+    assert read(tmp_path / "train.jsonl").images == ["photos/a.jpg", "photos/b.jpg"]
+
+
+def test_records_below_a_key(tmp_path):
+    regions = [{"shape_attributes": {"name": "rect"}, "region_attributes": {"class": "cat"}}]
+    via = {"a.jpg123": {"filename": "a.jpg", "regions": regions}, "b.jpg5": {"filename": "b.jpg", "regions": []}}
+    for data in (via, {"_via_settings": {}, "_via_img_metadata": via}, {"info": {}, "samples": list(via.values())}):
+        found = read(tmp_path / "x.json", data)
+        assert found.images == ["a.jpg", "b.jpg"] and found.y.tolist() == [[1], [0]]
 
 
 def test_images_are_looked_for_and_an_option_says_where(tmp_path, monkeypatch, capsys):
