@@ -30,17 +30,21 @@ TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl", ".ndjson")
 class Tree:
     """Files below a folder, by their paths from it; hidden files and what systems leave behind are passed over.
 
+    Parameters
+    ----------
+    elsewhere : the folder of the images, by their paths from that one, where they are not in this one
+
     Attributes
     ----------
     folder : where it begins; where a folder holds nothing but another one, that other one
     images : file after links of each image
     files : all others
     real : all files of images
-    tables : those of the other files that are tables by their names
+    tables : those of the other files that are tables by their names, the likeliest to hold the labels first
     folders : those that hold images, somewhere below, each with a slash at its end; "" is the tree itself
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, elsewhere: Path | None = None):
         self.hidden, self.outside, self.lost, self.again = list[str](), list[str](), list[str](), list[str]()
         entries = self._listed(str(folder))
         while len(entries) == 1 and entries[0].is_dir(follow_symlinks=False) and not _is_structure(entries[0].name):
@@ -51,7 +55,12 @@ class Tree:
         self.files: dict[str, Path] = {}
         self._walk(entries)
         self.images, self.files = dict(sorted(self.images.items())), dict(sorted(self.files.items()))
-        self.tables = [file for path, file in self.files.items() if path.lower().endswith(TABLES)]
+        if elsewhere is not None:
+            self.images = Tree(elsewhere).images
+        tables = [file for path, file in self.files.items() if path.lower().endswith(TABLES)]
+        self.tables = sorted(
+            tables, key=lambda file: re.search("sample|submission|test", file.stem.lower()) is not None
+        )
         self.real = set(self.images.values())
         self.folders = {""}
         for path in self.images:
@@ -137,7 +146,7 @@ def read(source: Path, told: Told) -> Found | None:
     """
     if not source.is_dir():
         return None
-    gathering, tree = Gathering(told), Tree(source)
+    gathering, tree = Gathering(told), Tree(source, told.images)
     if not tree.images:
         raise WorkbenchError(f"{tree.folder} holds no images ({' '.join(SUFFIXES)}); name the folder that does")
     for take, heeded in (

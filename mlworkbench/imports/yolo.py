@@ -29,9 +29,9 @@ def read(source: Path, told: Told) -> Found | None:
     gathering = Gathering(told)
     if source.is_file() and source.suffix.lower() in (".yaml", ".yml"):
         described: Path | None = source
-        tree = Tree(_described(source, gathering))
+        tree = Tree(_described(source, gathering), told.images)
     elif source.is_dir():
-        tree, described = Tree(source), None
+        tree, described = Tree(source, told.images), None
     else:
         return None
     if described and not tree.images:
@@ -114,7 +114,7 @@ def _texts(tree: Tree) -> dict[str, str | None]:
         home, stem = parent_of(image), stem_of(image)
         before, images, after = f"/{home}".rpartition("/images/")
         swapped = [f"{before}/labels/{after}"[1:]] if images else []
-        likely = [*swapped, home, f"{home}labels/", f"{parent_of(home[:-1])}labels/"]
+        likely = [*swapped, home, f"{home}labels/", f"{parent_of(home[:-1])}labels/", f"labels/{home}"]
         texts = [
             path for place in likely if (path := f"{place}{stem}.txt") in tree.files and f"{stem}.txt" not in NAME_FILES
         ]

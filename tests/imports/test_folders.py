@@ -312,8 +312,23 @@ def test_a_yaml_far_from_its_images_is_followed(tmp_path):
     assert len(read(tmp_path / "configs/data.yaml").images) == 4
 
 
+def test_images_that_lie_elsewhere(tmp_path):
+    for name, images in (("YOLO", "images"), ("Pascal VOC", "JPEGImages")):
+        top = built(name, tmp_path / name)
+        before = read(top)
+        shutil.move(top / images, tmp_path / f"{name} far")
+        with pytest.raises(WorkbenchError, match="holds no images"):
+            read(top)
+        after = read(top, images=tmp_path / f"{name} far")
+        assert [image.rpartition("/")[2] for image in after.images] == [i.rpartition("/")[2] for i in before.images]
+        assert after.images[0].startswith(f"{tmp_path}/{name} far/") and (after.y == before.y).all()
+    top = built("YOLO", tmp_path / "named")
+    assert (read(top, images=top / "images").y == read(top).y).all()
+
+
 def test_a_table_among_images_is_named_with_its_command(tmp_path, monkeypatch, capsys):
     pictures(tmp_path / "set", "a.jpg", "b.jpg")
+    write(tmp_path / "set/sample_submission.csv", "image_path,tags\n")
     write(tmp_path / "set/tags.csv", "image_path,tags\na.jpg,cat\nb.jpg,dog|cat\n")
     monkeypatch.chdir(tmp_path)
     assert run("mlworkbench import set --out x.csv") == 2
