@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..exceptions import WorkbenchError
-from .found import Told
-from .gathering import Gathering
+from .found import Gathering, Told
 
 
 def places_of(source: Path) -> list[Path]:

@@ -15,8 +15,7 @@ from ..tables.cells import joined_names, split_of
 from ..text import short
 from . import records, xml
 from .exports import places_of
-from .found import Found, Told
-from .gathering import Gathering
+from .found import Found, Gathering, Told
 
 # What folders are called, also with a number behind it, that are no classes.
 PLAIN = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "labels", "annotations", "part",

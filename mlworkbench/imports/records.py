@@ -14,8 +14,7 @@ from ..tables.cells import joined_names
 from ..tables.rows import open_regular
 from ..text import short
 from .exports import FORMS, File, are_records, places_of
-from .found import Found, Told
-from .gathering import Gathering
+from .found import Found, Gathering, Told
 
 MOST_BYTES = 4_000_000_000
 # Keys in any case; the first eleven hold an image whatever it is called.

@@ -8,8 +8,7 @@ from xml.parsers import expat
 from ..exceptions import WorkbenchError
 from ..tables.rows import open_regular
 from .exports import places_of
-from .found import Found, Told
-from .gathering import Gathering
+from .found import Found, Gathering, Told
 
 DEEPEST = 40
 LONGEST = 10_000  # letters of a name

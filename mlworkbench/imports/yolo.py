@@ -12,8 +12,7 @@ from ..exceptions import WorkbenchError
 from ..tables.cells import split_of
 from ..text import short
 from .folders import Tree, parent_of, split_on, stem_of
-from .found import Found, Told
-from .gathering import Gathering
+from .found import Found, Gathering, Told
 
 MOST_YAML = 1_000_000
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "labels.txt", "predefined_classes.txt")
