@@ -116,7 +116,7 @@ def coco(file: File, data: Any) -> str | None:
             bare.discard(image_id)
         else:
             orphans += 1
-    gathering.note("left out", orphans, f"annotations of images that {source.name} does not list")
+    gathering.note("left out", orphans, "annotations of images that their file does not list")
     gathering.note("nothing there", 0 if partly else len(bare), "images without an annotation: every class is absent")
     return "COCO"
 

@@ -1,6 +1,7 @@
 """Finding of a reader: what a source says of images and labels, before any image is looked for, and its gathering."""
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -69,6 +70,7 @@ class Gathering:
         self._listed = dict.fromkeys(told.classes)
         self.notes: list[tuple[str, str]] = []
         self.present = 0
+        self._counts = Counter[tuple[str, str]]()
         self._told = told
         self._split: list[str] = []
         self._group: list[str] = []
@@ -125,9 +127,8 @@ class Gathering:
             self.add(row, self.column(name), value)
 
     def note(self, kind: str, count: int, message: str) -> None:
-        """A note that begins with how many there are, if there are any."""
-        if count:
-            self.notes.append((kind, f"{count:,} {message}"))
+        """A note that begins with how many there are, if there are any; the same from many files is one."""
+        self._counts[kind, message] += count
 
     def found(self, what: str, places: Sequence[Path], source: Path, *heeded: str) -> Found:
         """All of it; `heeded` are the options that mean something for this kind of source.
@@ -172,6 +173,14 @@ class Gathering:
         if left := [name for name in names if name not in kept]:
             self.note("left out", len(left), f"classes by --columns or --negative: {', '.join(left[:10])}")
             names, y = kept, y[:, [names.index(name) for name in kept]]
+        counted = [(kind, f"{count:,} {message}") for (kind, message), count in self._counts.items() if count]
         return Found(
-            what, names, images, y, places, split if any(split) else None, group if any(group) else None, self.notes
+            what,
+            names,
+            images,
+            y,
+            places,
+            split if any(split) else None,
+            group if any(group) else None,
+            [*dict.fromkeys(self.notes), *counted],
         )

@@ -425,6 +425,16 @@ def test_one_folder_for_two_splits_is_said(tmp_path):
     assert found.split == ["test", "train", "train", "val"]  # the others by their folders
 
 
+def test_one_cause_in_many_files_is_told_once(tmp_path):
+    for seed in range(5):
+        picture(tmp_path / f"{seed}.jpg", seed)
+        labels = ["cat"] if seed else None
+        write(tmp_path / f"{seed}.json", {"imagePath": f"{seed}.jpg", "shapes": labels and [{"label": "cat"}]})
+        coco = {"images": [{"id": 1, "file_name": f"{seed}.jpg"}], "categories": [{"id": 1, "name": "cat"}]}
+        write(tmp_path / f"coco/{seed}.json", {**coco, "annotations": [{"image_id": 2, "category_id": 1}]})
+    assert noted(read(tmp_path)).count("annotations of images that their file does not list") == 1
+
+
 def test_links_are_followed_once_and_those_that_lead_out_are_told(tmp_path):
     top = built("YOLO", tmp_path / "set")
     shutil.move(top / "images/train", tmp_path / "far")

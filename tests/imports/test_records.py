@@ -299,7 +299,7 @@ def test_coco_keeps_classes_that_never_occur_but_for_the_name_of_the_group(tmp_p
 def test_coco_tells_what_it_leaves_out(tmp_path):
     stray = [*COCO["annotations"], {"image_id": 1000, "category_id": 5}, {"image_id": 1001, "category_id": 5}]
     said = noted(read(tmp_path / "x.json", {**COCO, "annotations": stray}))
-    assert "2 annotations of images that x.json does not list" in said and "1 images without an annotation" in said
+    assert "2 annotations of images that their file does not list" in said and "1 images without an annotation" in said
     with pytest.raises(WorkbenchError, match="annotations of category 77, which its categories do not list"):
         read(tmp_path / "x.json", {**COCO, "annotations": [{"image_id": 7, "category_id": 77}]})
     with pytest.raises(WorkbenchError, match="holds 3 images and no annotation at all: tags of whole images.*CVAT"):
