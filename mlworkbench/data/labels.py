@@ -15,6 +15,7 @@ from ..tables.ask import Asks, command, joined_doubt, label_doubt, safe
 from ..tables.cells import (
     TAG_DELIMITERS,
     UNKNOWN,
+    Meanings,
     is_blank,
     joined_names,
     label_of,
@@ -211,9 +212,12 @@ def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
 
 def _list_cells(y: np.ndarray) -> Iterator[str]:
     """A list for each row; unknown is written null, since a -1 could be meant as absent."""
-    for start in range(0, len(y), 10_000):
-        for row in y[start : start + 10_000].tolist():
-            yield str(row).replace("-1", "null")
+    known: dict[bytes, str] = {}
+    for row in np.ascontiguousarray(y):
+        text = known.get(key := row.tobytes())
+        if text is None:
+            text = known[key] = str(row.tolist()).replace("-1", "null")
+        yield text
 
 
 TOLD_ONCE = 3  # faults of one cause that are told one by one; more of them are told once
@@ -279,7 +283,8 @@ class _Rows(Apart):
         if given is not None and sorted(given) != sorted(own):
             odd = [name for name in (*given, *own) if (name in given) != (name in own)]
             raise WorkbenchError(f"class {odd[0]!r} stands in only one of the header and the classes file")
-        labels = [[label_of(value) for value in cells] for cells in self.cells]
+        meant = Meanings(label_of)
+        labels = [meant.of(cells) for cells in self.cells]
         wrong: dict[int, list[int]] = {}
         for place, found in enumerate(labels):
             if None in found:

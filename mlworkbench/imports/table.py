@@ -1,7 +1,7 @@
 """Reader of tables of every kind: a column for each class, names or lists in one, a row for each label, boxes."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..tables.cells import (
     FOREIGN_WORDS,
     TAG_DELIMITERS,
     UNKNOWN,
+    Meanings,
     is_blank,
     joined_names,
     label_of,
@@ -29,6 +30,7 @@ from ..text import short, unmark_text
 from .found import Found, Told
 
 SHOWN = 5  # examples in a note
+NO_LABEL = 2
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -76,6 +78,7 @@ class _Reading:
 
     def __init__(self, source: Path, told: Told, names: tuple[str, ...], table: Table):
         self.source, self.told, self.names = source, told, names
+        self.keyed = table.keys is not None
         self.notes: list[tuple[str, str]] = []
         if table.encoding == "cp1252":
             self.notes.append(("encoding", f"{source} is no UTF-8 and was read as Windows-1252"))
@@ -88,7 +91,7 @@ class _Reading:
         """What the rows of a table with fixed columns say."""
         layout = self._layout(look)
         apart = Apart(layout)
-        apart.take(_with_text_paths(rows, layout.path))
+        apart.take(_with_text_paths(rows, layout.path) if self.keyed else rows)
         if apart.faults:
             raise LabelFaults(self.source, apart.faults)
         if not apart.paths:
@@ -145,18 +148,29 @@ class _Reading:
 
     def _columns(self, apart: Apart, look: Look) -> tuple[list[str], np.ndarray, np.ndarray]:
         columns = look.labels
-        blocks = [self._column_of(column, at, apart, look) for at, column in enumerate(columns)]
-        if not look.header and self._fit(len(self.names) == len(columns), f"{len(columns)} columns of labels"):
-            names = list(self.names)
-        else:
-            names = [name for own, _ in blocks for name in own]
-            names = names if look.header else [f"class_{i}" for i in range(len(columns))]
-        if not self.told.negative and "-1" not in self.told.unknown:
-            self._ask_values(apart, [at for at, column in enumerate(columns) if column.kind == "labels"], look)
-        patterns = np.concatenate([block for _, block in blocks], axis=1)
-        if look.header and self.told.classes and set(self.told.classes) == set(names):
-            order = [names.index(name) for name in self.told.classes]
-            names, patterns = list(self.told.classes), patterns[:, order]
+        hot = [at for at, column in enumerate(columns) if column.kind in ("labels", "empty")]
+        meant = Meanings(lambda value: NO_LABEL if (label := self._label(value)) is None else label)
+        whole = len(hot) == len(columns)
+        labels = [meant.of(cells if whole else [cells[at] for at in hot]) for cells in apart.cells]
+        both = np.array(labels, np.int8).reshape(len(labels), len(hot))
+        for c, at in enumerate(hot):
+            if (both[:, c] == NO_LABEL).any():
+                self._refuse_cells(
+                    columns[at], [apart.cells[place][at] for place in np.flatnonzero(both[:, c] == NO_LABEL)]
+                )
+        self._ask_values(apart, hot, both, look)
+        blocks = [
+            ([column.name], both[:, [hot.index(at)]]) if at in hot else self._words(column, at, apart)
+            for at, column in enumerate(columns)
+        ]
+        names = [name for own, _ in blocks for name in own]
+        patterns = both if whole else np.concatenate([block for _, block in blocks], axis=1)
+        if not look.header:
+            fit = self._fit(len(self.names) == len(columns), f"{len(columns)} columns of labels")
+            names = list(self.names) if fit else [f"class_{i}" for i in range(len(columns))]
+        elif set(self.told.classes) == set(names):
+            patterns = patterns[:, [names.index(name) for name in self.told.classes]]
+            names = list(self.told.classes)
         return names, *self._joined(apart, patterns)
 
     def _fit(self, fits: bool, what: str) -> bool:
@@ -175,19 +189,26 @@ class _Reading:
         self.names = ()
         return False
 
-    def _ask_values(self, apart: Apart, columns: list[int], look: Look) -> None:
-        times = apart.times.tolist()
-        pairs = ((cells[at], count) for cells, count in zip(apart.cells, times, strict=True) for at in columns)
-        if doubt := label_doubt(pairs, blank_told=self.told.blank is not None):
+    def _ask_values(self, apart: Apart, columns: Sequence[int] | None, labels: np.ndarray, look: Look) -> None:
+        """Ask what -1 and blanks mean, where they were not told and are more than a few; `columns` None: lists."""
+        times = apart.times
+        if (
+            self.told.negative
+            or "-1" in self.told.unknown
+            or times @ (labels == 0).sum(1) > times @ (labels < 0).sum(1)
+        ):
+            return
+        pairs = (
+            (value, count)
+            for cells, count in zip(apart.cells, times.tolist(), strict=True)
+            for value in ((self._list(cells) or ()) if columns is None else [cells[at] for at in columns])
+        )
+        if doubt := label_doubt(pairs, blank_told=columns is None or self.told.blank is not None):
             raise self.asks(*doubt, look)
 
-    def _column_of(self, column: Column, at: int, apart: Apart, look: Look) -> tuple[list[str], np.ndarray]:
-        """Names and labels [K, c] of one column: itself, or each of its words."""
+    def _words(self, column: Column, at: int, apart: Apart) -> tuple[list[str], np.ndarray]:
+        """Names and labels [K, c] of a column of words, each a class."""
         cells = [cells[at] for cells in apart.cells]
-        if column.kind in ("labels", "empty"):
-            meant = {value: self._label(value) for value in dict.fromkeys(cells)}
-            self._refuse_cells([value for value, label in meant.items() if label is None], column, apart, at)
-            return [column.name], np.array([meant[value] for value in cells], np.int8)[:, None]
         words = sorted({str(cell).strip() for cell in cells if self._word_label(cell) == 1})
         place = {word: c for c, word in enumerate(words)}
         block = np.zeros((len(cells), len(words)), np.int8)
@@ -232,15 +253,15 @@ class _Reading:
         label = label_of(value)
         return label is not None and label == label_of(told) and not is_blank(value) and not is_blank(told)
 
-    def _refuse_cells(self, wrong: list[Any], column: Column, apart: Apart, at: int) -> None:
-        if not wrong:
-            return
-        rows = sum(apart.cells[place][at] in wrong for place in apart.which)
-        few = ", ".join(map(short, wrong[:SHOWN]))
+    def _refuse_cells(self, column: Column, wrong: list[Any]) -> None:
+        values = list(dict.fromkeys(map(short, wrong)))
         way = "say what they mean with --negative VALUE or --unknown VALUE"
-        if wrong and all(label_of(value) == 0 for value in wrong):
+        if all(label_of(value) == 0 for value in wrong):
             way = "with -1 as absent, --unknown 0 says that 0 is unknown"
-        raise WorkbenchError(f"{self.source}: {few} in column {column.name!r}, in {rows:,} rows, is no label; {way}")
+        more = ", …" * (len(values) > SHOWN)
+        raise WorkbenchError(
+            f"{self.source}: {', '.join(values[:SHOWN])}{more} in column {column.name!r} is no label; {way}"
+        )
 
     def _joined(self, apart: Apart, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which image each row [R] is of, and labels [N, C]: rows of one image are joined where each has one label."""
@@ -281,13 +302,10 @@ class _Reading:
         bad = next((place for place, own in enumerate(labels) if None in own), None)
         if bad is not None:
             raise WorkbenchError(f"{self.source}: {short(apart.cells[bad])} is no list of labels; expected 0, 1 or -1")
-        if not self.told.negative and "-1" not in self.told.unknown:
-            times = apart.times.tolist()
-            pairs = ((v, count) for values, count in zip(parsed, times, strict=True) for v in values or ())
-            if doubt := label_doubt(pairs, blank_told=True):
-                raise self.asks(*doubt, look)
+        patterns = np.array(labels, np.int8)
+        self._ask_values(apart, None, patterns, look)
         names = list(self.names) or [f"class_{i}" for i in range(width)]
-        return names, *self._joined(apart, np.array(labels, np.int8))
+        return names, *self._joined(apart, patterns)
 
     @staticmethod
     def _list(cell: Any) -> list[Any] | None:
