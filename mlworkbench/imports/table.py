@@ -1,7 +1,7 @@
 """Reader of tables of every kind: a column for each class, names or lists in one, a row for each label, boxes."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,12 @@ import numpy as np
 from ..data.labels import read_class_names
 from ..exceptions import LabelFaults, WorkbenchError
 from ..tables.ask import Asks, joined_doubt, label_doubt, safe
-from ..tables.cells import (
-    FOREIGN_WORDS,
-    TAG_DELIMITERS,
-    UNKNOWN,
-    Meanings,
-    is_blank,
-    joined_names,
-    label_of,
-    list_values,
-    names_of,
-    split_of,
-)
+from ..tables.cells import UNKNOWN, Meanings, label_of, list_values, split_of
 from ..tables.columns import Column, Look
 from ..tables.layout import Apart, Layout, layout_of, open_look
+from ..tables.meaning import Meaning
 from ..tables.rows import Row, Table, read_table
-from ..text import short, unmark_text
+from ..text import short
 from .found import Found, Told
 
 SHOWN = 5  # examples in a note
@@ -77,7 +67,7 @@ class _Reading:
     """One reading of a table, as the options say."""
 
     def __init__(self, source: Path, told: Told, names: tuple[str, ...], table: Table):
-        self.source, self.told, self.names = source, told, names
+        self.source, self.told, self.names, self.meaning = source, told, names, Meaning(told)
         self.keyed = table.keys is not None
         self.notes: list[tuple[str, str]] = []
         if table.encoding == "cp1252":
@@ -149,7 +139,7 @@ class _Reading:
     def _columns(self, apart: Apart, look: Look) -> tuple[list[str], np.ndarray, np.ndarray]:
         columns = look.labels
         hot = [at for at, column in enumerate(columns) if column.kind in ("labels", "empty")]
-        meant = Meanings(lambda value: NO_LABEL if (label := self._label(value)) is None else label)
+        meant = Meanings(lambda value: NO_LABEL if (label := self.meaning.label(value)) is None else label)
         whole = len(hot) == len(columns)
         labels = [meant.of(cells if whole else [cells[at] for at in hot]) for cells in apart.cells]
         both = np.array(labels, np.int8).reshape(len(labels), len(hot))
@@ -209,49 +199,16 @@ class _Reading:
     def _words(self, column: Column, at: int, apart: Apart) -> tuple[list[str], np.ndarray]:
         """Names and labels [K, c] of a column of words, each a class."""
         cells = [cells[at] for cells in apart.cells]
-        words = sorted({str(cell).strip() for cell in cells if self._word_label(cell) == 1})
+        words = sorted({str(cell).strip() for cell in cells if self.meaning.word(cell) == 1})
         place = {word: c for c, word in enumerate(words)}
         block = np.zeros((len(cells), len(words)), np.int8)
         for row, cell in enumerate(cells):
-            label = self._word_label(cell)
+            label = self.meaning.word(cell)
             if label == 1:
                 block[row, place[str(cell).strip()]] = 1
             else:
                 block[row] = label
         return [f"{column.name}: {word}" for word in words], block
-
-    def _word_label(self, cell: Any) -> int:
-        """1 where a word names a class, else what a blank, the negative or an unknown value means."""
-        text = "" if is_blank(cell) else str(cell).strip()
-        if text and text == self.told.negative:
-            return 0
-        if text in self.told.unknown:
-            return UNKNOWN
-        return 1 if text else self._blank
-
-    @property
-    def _blank(self) -> int:
-        return 0 if self.told.blank == "absent" else UNKNOWN
-
-    def _label(self, value: Any) -> int | None:
-        """1, 0 or -1 for a cell of a class, as it was told, or None for what is no label."""
-        text, label = str(value).strip(), label_of(value)
-        if self.told.negative is not None and self._same(value, self.told.negative):
-            return 0
-        if any(self._same(value, unknown) for unknown in self.told.unknown):
-            return UNKNOWN
-        if label == UNKNOWN and is_blank(value):
-            return self._blank
-        if label == 0 and self.told.negative is not None and label_of(self.told.negative) == UNKNOWN:
-            return None  # -1 is absent: what is 0 then?
-        return FOREIGN_WORDS.get(text.lower()) if label is None else label
-
-    @staticmethod
-    def _same(value: Any, told: str) -> bool:
-        if str(value).strip().lower() == told.lower():
-            return True
-        label = label_of(value)
-        return label is not None and label == label_of(told) and not is_blank(value) and not is_blank(told)
 
     def _refuse_cells(self, column: Column, wrong: list[Any]) -> None:
         values = list(dict.fromkeys(map(short, wrong)))
@@ -298,7 +255,7 @@ class _Reading:
             raise WorkbenchError(f"{self.source}: lists of {sizes} labels; expected one label for each class")
         self._fit(widths == {len(self.names)}, f"lists of {sizes} labels")
         width = widths.pop()
-        labels = [[self._label(value) for value in values or [None] * width] for values in parsed]
+        labels = [[self.meaning.label(value) for value in values or [None] * width] for values in parsed]
         bad = next((place for place, own in enumerate(labels) if None in own), None)
         if bad is not None:
             raise WorkbenchError(f"{self.source}: {short(apart.cells[bad])} is no list of labels; expected 0, 1 or -1")
@@ -346,33 +303,11 @@ class _Reading:
 
     def _parts(self, cells: list[Any], look: Look) -> tuple[list[list[str] | None], bool]:
         """Names of each cell (None: nobody says), and whether all of them are numbers."""
-        delimiter = self.told.delimiter
-        plain = [
-            cell
-            for cell in cells
-            if isinstance(cell, str) and names_of(cell, loose=True) is None and not is_blank(cell)
-        ]
-        numbers = bool(plain) and all(re.fullmatch(r"\d+([\s,;|]+\d+)*\s*", cell.strip()) for cell in plain)
-        if delimiter is None and numbers:
-            split: Callable[[str], list[str]] = lambda cell: re.split(r"[\s,;|]+", cell.strip())  # noqa: E731
-        else:
-            sign = delimiter or next((d for d in TAG_DELIMITERS if any(d in cell for cell in plain)), "|")
-            split = lambda cell: cell.split(sign)  # noqa: E731
-            names = {word.strip() for cell in plain for word in split(cell)}
-            if delimiter is None and not self.names and (joined := joined_names(names - {""}, sign)):
-                raise self.asks(joined_doubt(names, joined), safe(("--delimiter", joined[0])), look)
-        parts = [self._names(cell, split) for cell in cells]
+        part, joined, count = self.meaning.parting(cells)
+        if joined and not self.names:
+            raise self.asks(joined_doubt(count, joined), safe(("--delimiter", joined[0])), look)
+        parts = [self.meaning.names(cell, part) for cell in cells]
         return parts, all(tag.isdecimal() for tags in parts for tag in tags or ())
-
-    def _names(self, cell: Any, split: Callable[[str], list[str]]) -> list[str] | None:
-        if is_blank(cell):
-            return [] if self.told.blank == "absent" else None
-        listed = names_of(cell, loose=True)
-        words = split(str(cell)) if listed is None else listed
-        names = [unmark_text(word.strip()) for word in words if word.strip()]
-        if any(name in self.told.unknown for name in names):
-            return None
-        return [name for name in names if name != self.told.negative]
 
     def _class_names(self, parts: Iterable[list[str] | None], numbered: bool) -> list[str]:
         """Names in order: those given, else the ones that occur, numbers by size or made the names that they count."""
