@@ -231,8 +231,8 @@ def _check(args: argparse.Namespace) -> None:
     finally:
         if args.json is not None:
             write_json(args.json, found)
-    print(f"{len(table):,} rows, {len(table.class_names)} classes")
-    print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
+    sizes = "  ".join(f"{name} {size:,}" for name, size in found["splits"].items())
+    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}")
     _print_quarantine(table.source, found["quarantine"])
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")

@@ -3,9 +3,9 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..tables.columns import stem_of
 from ..text import short
@@ -14,15 +14,11 @@ from .images import SUFFIXES
 MOST_FILES = 5_000_000  # that are looked through for names which are not where they should be
 
 
-@dataclass(frozen=True)
-class Match:
-    """Where an image lies.
+class Match(NamedTuple):
+    """Where an image lies: the file `folder/name`.
 
-    Attributes
-    ----------
-    folder, name : the file is `folder/name`
-    cause : "" as named, else in what its name differs: "beginning", "below", "slash", "case" or "extension"
-    detail : the beginning that is not here, the folder below, or the extension
+    `cause` is "" where it lies as named, else in what its name differs: "beginning", "below", "slash", "case" or
+    "extension"; `detail` is the beginning that is not here, the folder below, or the extension.
     """
 
     folder: str
@@ -44,17 +40,18 @@ class Folders:
             found = self._names[folder] = {}
             try:
                 with os.scandir(folder or ".") as entries:
-                    found.update((e.name, e.is_symlink()) for e in entries if not e.is_dir())
+                    for entry in entries:
+                        if entry.is_file(follow_symlinks=False):
+                            found[entry.name] = False
+                        elif not entry.is_dir():
+                            found[entry.name] = entry.is_symlink()
             except (OSError, ValueError):  # no folder, no right to list it, a null byte: no file is known there
                 pass
         return found
 
-    def images(self, most: int | None = None) -> Iterator[tuple[str, str]]:
-        """(folder, name) of every image in the folders that were listed."""
-        for folder, names in self._names.items():
-            for name in names:
-                if _is_image(name):
-                    yield folder, name
+    def images(self, folder: str) -> int:
+        """How many images lie in a folder."""
+        return sum(map(_is_image, self.names(folder)))
 
 
 def _is_image(name: str) -> bool:
@@ -76,12 +73,15 @@ def find_images(names: Sequence[str], places: Iterable[Path], listed: Folders) -
     found: list[Match | None] = [None] * len(names)
     todo: Iterable[int] = range(len(names))
     for folder in folders:
-        rest = []
+        rest, known = [], {"": (folder, listed.names(folder))}
         for row in todo:
             head, _, tail = names[row].rpartition("/")
-            where = os.path.join(folder, head) if head or not names[row].startswith("/") else "/"  # noqa: PTH118
-            if tail in listed.names(where):
-                found[row] = Match(where, tail)
+            here = known.get(head)
+            if here is None:
+                where = os.path.join(folder, head)  # noqa: PTH118
+                here = known[head] = where, listed.names(where)
+            if tail in here[1]:
+                found[row] = Match(here[0], tail)
             else:
                 rest.append(row)
         todo = rest

@@ -50,25 +50,16 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
             f"{found.what}: none of {len(names):,} images is found, the first {short(found.images[0])}; looked in and "
             f"below {looked}; --images DIR says where they lie"
         )
-    notes = [("paths", message) for _, _, message in why((found.images[row], _sure(matches[row])) for row in rows)]
+    pairs = ((name, match) for name, match in zip(found.images, matches, strict=True) if match and match.cause)
+    notes = [("paths", message) for _, _, message in why(pairs)]
     if missing := [row for row, match in enumerate(matches) if match is None]:
         first = short(found.images[missing[0]])
         notes.append(
             ("left out", f"{len(missing):,} of {len(names):,} images are not on disk and left out, the first {first}")
         )
-    used = {(match.folder, match.name) for match in matches if match}
-    for folder in {folder for folder, _ in used}:
-        listed.names(folder)
-    folders = {folder for folder, _ in used}
-    unlabelled = sum((folder, name) not in used for folder, name in listed.images() if folder in folders)
-    return Placed(
-        np.array(rows, np.int64), _below([_sure(matches[row]) for row in rows], out, listed), unlabelled, notes
-    )
-
-
-def _sure(match: Match | None) -> Match:
-    assert match is not None
-    return match
+    paths = _below([match for match in matches if match], out, listed)
+    unlabelled = sum(map(listed.images, {match.folder for match in matches if match})) - len(set(paths))
+    return Placed(np.array(rows, np.int64), paths, max(0, unlabelled), notes)
 
 
 def _mended(name: str, told: Told) -> str:
@@ -90,15 +81,16 @@ def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
     WorkbenchError : some are not below it
     """
     start = os.path.realpath(out.parent)
-    real_folders: dict[str, str] = {}
+    folders: dict[str, tuple[str, dict[str, bool]]] = {}
     paths = []
     for match in matches:
-        folder = real_folders.get(match.folder)
-        if folder is None:
-            folder = real_folders[match.folder] = os.path.relpath(os.path.realpath(match.folder), start)
-        path = match.name if folder == "." else f"{folder}/{match.name}"
-        if listed.names(match.folder).get(match.name):
-            path = os.path.relpath(os.path.realpath(f"{match.folder}/{match.name}"), start)
+        known = folders.get(match.folder)
+        if known is None:
+            inside = os.path.relpath(os.path.realpath(match.folder), start).replace(os.sep, "/")
+            known = folders[match.folder] = "" if inside == "." else f"{inside}/", listed.names(match.folder)
+        path = known[0] + match.name
+        if known[1].get(match.name):  # a link, which may lead out of the folder
+            path = os.path.relpath(os.path.realpath(f"{match.folder}/{match.name}"), start).replace(os.sep, "/")
         paths.append(path)
     outside = [path for path in paths if path.startswith("../")]
     if outside:
@@ -108,4 +100,4 @@ def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
             f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels "
             f"file: give --out {shlex.quote(str(Path(above) / out.name))}"
         )
-    return [path if os.sep == "/" else path.replace(os.sep, "/") for path in paths]
+    return paths

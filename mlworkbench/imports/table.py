@@ -1,7 +1,7 @@
 """Reader of tables of every kind: a column for each class, names or lists in one, a row for each label, boxes."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,16 @@ import numpy as np
 from ..data.labels import read_class_names
 from ..exceptions import LabelFaults, WorkbenchError
 from ..tables.ask import Asks, joined_doubt, label_doubt, safe
-from ..tables.cells import (
-    FOREIGN_WORDS,
-    TAG_DELIMITERS,
-    UNKNOWN,
-    is_blank,
-    joined_names,
-    label_of,
-    list_values,
-    names_of,
-    split_of,
-)
+from ..tables.cells import UNKNOWN, Meanings, label_of, list_values, split_of
 from ..tables.columns import Column, Look
 from ..tables.layout import Apart, Layout, layout_of, open_look
+from ..tables.meaning import Meaning
 from ..tables.rows import Row, Table, read_table
-from ..text import short, unmark_text
+from ..text import short
 from .found import Found, Told
 
 SHOWN = 5  # examples in a note
+NO_LABEL = 2
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -75,7 +67,8 @@ class _Reading:
     """One reading of a table, as the options say."""
 
     def __init__(self, source: Path, told: Told, names: tuple[str, ...], table: Table):
-        self.source, self.told, self.names = source, told, names
+        self.source, self.told, self.names, self.meaning = source, told, names, Meaning(told)
+        self.keyed = table.keys is not None
         self.notes: list[tuple[str, str]] = []
         if table.encoding == "cp1252":
             self.notes.append(("encoding", f"{source} is no UTF-8 and was read as Windows-1252"))
@@ -88,7 +81,7 @@ class _Reading:
         """What the rows of a table with fixed columns say."""
         layout = self._layout(look)
         apart = Apart(layout)
-        apart.take(_with_text_paths(rows, layout.path))
+        apart.take(_with_text_paths(rows, layout.path) if self.keyed else rows)
         if apart.faults:
             raise LabelFaults(self.source, apart.faults)
         if not apart.paths:
@@ -145,18 +138,29 @@ class _Reading:
 
     def _columns(self, apart: Apart, look: Look) -> tuple[list[str], np.ndarray, np.ndarray]:
         columns = look.labels
-        blocks = [self._column_of(column, at, apart, look) for at, column in enumerate(columns)]
-        if not look.header and self._fit(len(self.names) == len(columns), f"{len(columns)} columns of labels"):
-            names = list(self.names)
-        else:
-            names = [name for own, _ in blocks for name in own]
-            names = names if look.header else [f"class_{i}" for i in range(len(columns))]
-        if not self.told.negative and "-1" not in self.told.unknown:
-            self._ask_values(apart, [at for at, column in enumerate(columns) if column.kind == "labels"], look)
-        patterns = np.concatenate([block for _, block in blocks], axis=1)
-        if look.header and self.told.classes and set(self.told.classes) == set(names):
-            order = [names.index(name) for name in self.told.classes]
-            names, patterns = list(self.told.classes), patterns[:, order]
+        hot = [at for at, column in enumerate(columns) if column.kind in ("labels", "empty")]
+        meant = Meanings(lambda value: NO_LABEL if (label := self.meaning.label(value)) is None else label)
+        whole = len(hot) == len(columns)
+        labels = [meant.of(cells if whole else [cells[at] for at in hot]) for cells in apart.cells]
+        both = np.array(labels, np.int8).reshape(len(labels), len(hot))
+        for c, at in enumerate(hot):
+            if (both[:, c] == NO_LABEL).any():
+                self._refuse_cells(
+                    columns[at], [apart.cells[place][at] for place in np.flatnonzero(both[:, c] == NO_LABEL)]
+                )
+        self._ask_values(apart, hot, both, look)
+        blocks = [
+            ([column.name], both[:, [hot.index(at)]]) if at in hot else self._words(column, at, apart)
+            for at, column in enumerate(columns)
+        ]
+        names = [name for own, _ in blocks for name in own]
+        patterns = both if whole else np.concatenate([block for _, block in blocks], axis=1)
+        if not look.header:
+            fit = self._fit(len(self.names) == len(columns), f"{len(columns)} columns of labels")
+            names = list(self.names) if fit else [f"class_{i}" for i in range(len(columns))]
+        elif set(self.told.classes) == set(names):
+            patterns = patterns[:, [names.index(name) for name in self.told.classes]]
+            names = list(self.told.classes)
         return names, *self._joined(apart, patterns)
 
     def _fit(self, fits: bool, what: str) -> bool:
@@ -175,72 +179,46 @@ class _Reading:
         self.names = ()
         return False
 
-    def _ask_values(self, apart: Apart, columns: list[int], look: Look) -> None:
-        times = apart.times.tolist()
-        pairs = ((cells[at], count) for cells, count in zip(apart.cells, times, strict=True) for at in columns)
-        if doubt := label_doubt(pairs, blank_told=self.told.blank is not None):
+    def _ask_values(self, apart: Apart, columns: Sequence[int] | None, labels: np.ndarray, look: Look) -> None:
+        """Ask what -1 and blanks mean, where they were not told and are more than a few; `columns` None: lists."""
+        times = apart.times
+        if (
+            self.told.negative
+            or "-1" in self.told.unknown
+            or times @ (labels == 0).sum(1) > times @ (labels < 0).sum(1)
+        ):
+            return
+        pairs = (
+            (value, count)
+            for cells, count in zip(apart.cells, times.tolist(), strict=True)
+            for value in ((self._list(cells) or ()) if columns is None else [cells[at] for at in columns])
+        )
+        if doubt := label_doubt(pairs, blank_told=columns is None or self.told.blank is not None):
             raise self.asks(*doubt, look)
 
-    def _column_of(self, column: Column, at: int, apart: Apart, look: Look) -> tuple[list[str], np.ndarray]:
-        """Names and labels [K, c] of one column: itself, or each of its words."""
+    def _words(self, column: Column, at: int, apart: Apart) -> tuple[list[str], np.ndarray]:
+        """Names and labels [K, c] of a column of words, each a class."""
         cells = [cells[at] for cells in apart.cells]
-        if column.kind in ("labels", "empty"):
-            meant = {value: self._label(value) for value in dict.fromkeys(cells)}
-            self._refuse_cells([value for value, label in meant.items() if label is None], column, apart, at)
-            return [column.name], np.array([meant[value] for value in cells], np.int8)[:, None]
-        words = sorted({str(cell).strip() for cell in cells if self._word_label(cell) == 1})
+        words = sorted({str(cell).strip() for cell in cells if self.meaning.word(cell) == 1})
         place = {word: c for c, word in enumerate(words)}
         block = np.zeros((len(cells), len(words)), np.int8)
         for row, cell in enumerate(cells):
-            label = self._word_label(cell)
+            label = self.meaning.word(cell)
             if label == 1:
                 block[row, place[str(cell).strip()]] = 1
             else:
                 block[row] = label
         return [f"{column.name}: {word}" for word in words], block
 
-    def _word_label(self, cell: Any) -> int:
-        """1 where a word names a class, else what a blank, the negative or an unknown value means."""
-        text = "" if is_blank(cell) else str(cell).strip()
-        if text and text == self.told.negative:
-            return 0
-        if text in self.told.unknown:
-            return UNKNOWN
-        return 1 if text else self._blank
-
-    @property
-    def _blank(self) -> int:
-        return 0 if self.told.blank == "absent" else UNKNOWN
-
-    def _label(self, value: Any) -> int | None:
-        """1, 0 or -1 for a cell of a class, as it was told, or None for what is no label."""
-        text, label = str(value).strip(), label_of(value)
-        if self.told.negative is not None and self._same(value, self.told.negative):
-            return 0
-        if any(self._same(value, unknown) for unknown in self.told.unknown):
-            return UNKNOWN
-        if label == UNKNOWN and is_blank(value):
-            return self._blank
-        if label == 0 and self.told.negative is not None and label_of(self.told.negative) == UNKNOWN:
-            return None  # -1 is absent: what is 0 then?
-        return FOREIGN_WORDS.get(text.lower()) if label is None else label
-
-    @staticmethod
-    def _same(value: Any, told: str) -> bool:
-        if str(value).strip().lower() == told.lower():
-            return True
-        label = label_of(value)
-        return label is not None and label == label_of(told) and not is_blank(value) and not is_blank(told)
-
-    def _refuse_cells(self, wrong: list[Any], column: Column, apart: Apart, at: int) -> None:
-        if not wrong:
-            return
-        rows = sum(apart.cells[place][at] in wrong for place in apart.which)
-        few = ", ".join(map(short, wrong[:SHOWN]))
+    def _refuse_cells(self, column: Column, wrong: list[Any]) -> None:
+        values = list(dict.fromkeys(map(short, wrong)))
         way = "say what they mean with --negative VALUE or --unknown VALUE"
-        if wrong and all(label_of(value) == 0 for value in wrong):
+        if all(label_of(value) == 0 for value in wrong):
             way = "with -1 as absent, --unknown 0 says that 0 is unknown"
-        raise WorkbenchError(f"{self.source}: {few} in column {column.name!r}, in {rows:,} rows, is no label; {way}")
+        more = ", …" * (len(values) > SHOWN)
+        raise WorkbenchError(
+            f"{self.source}: {', '.join(values[:SHOWN])}{more} in column {column.name!r} is no label; {way}"
+        )
 
     def _joined(self, apart: Apart, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which image each row [R] is of, and labels [N, C]: rows of one image are joined where each has one label."""
@@ -277,17 +255,14 @@ class _Reading:
             raise WorkbenchError(f"{self.source}: lists of {sizes} labels; expected one label for each class")
         self._fit(widths == {len(self.names)}, f"lists of {sizes} labels")
         width = widths.pop()
-        labels = [[self._label(value) for value in values or [None] * width] for values in parsed]
+        labels = [[self.meaning.label(value) for value in values or [None] * width] for values in parsed]
         bad = next((place for place, own in enumerate(labels) if None in own), None)
         if bad is not None:
             raise WorkbenchError(f"{self.source}: {short(apart.cells[bad])} is no list of labels; expected 0, 1 or -1")
-        if not self.told.negative and "-1" not in self.told.unknown:
-            times = apart.times.tolist()
-            pairs = ((v, count) for values, count in zip(parsed, times, strict=True) for v in values or ())
-            if doubt := label_doubt(pairs, blank_told=True):
-                raise self.asks(*doubt, look)
+        patterns = np.array(labels, np.int8)
+        self._ask_values(apart, None, patterns, look)
         names = list(self.names) or [f"class_{i}" for i in range(width)]
-        return names, *self._joined(apart, np.array(labels, np.int8))
+        return names, *self._joined(apart, patterns)
 
     @staticmethod
     def _list(cell: Any) -> list[Any] | None:
@@ -328,33 +303,11 @@ class _Reading:
 
     def _parts(self, cells: list[Any], look: Look) -> tuple[list[list[str] | None], bool]:
         """Names of each cell (None: nobody says), and whether all of them are numbers."""
-        delimiter = self.told.delimiter
-        plain = [
-            cell
-            for cell in cells
-            if isinstance(cell, str) and names_of(cell, loose=True) is None and not is_blank(cell)
-        ]
-        numbers = bool(plain) and all(re.fullmatch(r"\d+([\s,;|]+\d+)*\s*", cell.strip()) for cell in plain)
-        if delimiter is None and numbers:
-            split: Callable[[str], list[str]] = lambda cell: re.split(r"[\s,;|]+", cell.strip())  # noqa: E731
-        else:
-            sign = delimiter or next((d for d in TAG_DELIMITERS if any(d in cell for cell in plain)), "|")
-            split = lambda cell: cell.split(sign)  # noqa: E731
-            names = {word.strip() for cell in plain for word in split(cell)}
-            if delimiter is None and not self.names and (joined := joined_names(names - {""}, sign)):
-                raise self.asks(joined_doubt(names, joined), safe(("--delimiter", joined[0])), look)
-        parts = [self._names(cell, split) for cell in cells]
+        part, joined, count = self.meaning.parting(cells)
+        if joined and not self.names:
+            raise self.asks(joined_doubt(count, joined), safe(("--delimiter", joined[0])), look)
+        parts = [self.meaning.names(cell, part) for cell in cells]
         return parts, all(tag.isdecimal() for tags in parts for tag in tags or ())
-
-    def _names(self, cell: Any, split: Callable[[str], list[str]]) -> list[str] | None:
-        if is_blank(cell):
-            return [] if self.told.blank == "absent" else None
-        listed = names_of(cell, loose=True)
-        words = split(str(cell)) if listed is None else listed
-        names = [unmark_text(word.strip()) for word in words if word.strip()]
-        if any(name in self.told.unknown for name in names):
-            return None
-        return [name for name in names if name != self.told.negative]
 
     def _class_names(self, parts: Iterable[list[str] | None], numbered: bool) -> list[str]:
         """Names in order: those given, else the ones that occur, numbers by size or made the names that they count."""

@@ -7,6 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "rows": ["Table", "kind_of", "read_table"],
         "cells": ["label_of", "names_of", "split_of"],
-        "columns": ["Look", "Told", "command", "look"],
+        "columns": ["Look", "Told", "look"],
+        "meaning": ["Meaning"],
+        "layout": ["Layout", "open_canonical"],
+        "ask": ["Asks", "command"],
     },
 )

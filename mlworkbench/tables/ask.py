@@ -154,10 +154,10 @@ def label_doubt(cells: Iterable[tuple[Any, int]], blank_told: bool = False) -> t
     return None
 
 
-def joined_doubt(names: Sequence[str] | set[str], joined: tuple[str, list[str]]) -> str:
+def joined_doubt(names: int, joined: tuple[str, list[str]]) -> str:
     """What is asked where names seem to be several names joined by a sign, see `cells.joined_names`."""
     sign, some = joined
     return (
-        f"of {len(names)} classes some seem to be several joined by {sign!r}, such as {short(some[0])}; the command "
+        f"of {names} classes some seem to be several joined by {sign!r}, such as {short(some[0])}; the command "
         "parts them there (each one name? then with --delimiter '|')"
     )

@@ -176,7 +176,7 @@ def _delimiter(first: str) -> str:
 
 def _json(text: str) -> Any:
     """The value of a line that is JSON, else None."""
-    if text.lstrip()[:1] not in ("[", "{"):
+    if text[:1] not in ("[", "{", " ", "\t") or text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
         return json.loads(text)

@@ -89,13 +89,15 @@ def test_every_fault_at_once_with_its_physical_line(write_labels):
 
 def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    file = write_labels([("a.jpg", [0, 1])] + [(f"{i}.jpg", [0]) for i in range(60)])
+    rows = [(f"{i}.jpg", [0]) for i in range(60)] + [(f"{i}.png", [0, 1, i]) for i in range(2, 62)]
+    file = write_labels([(f"{i}.gif", [0, 1]) for i in range(130)] + rows)
     with pytest.raises(LabelFaults) as caught:
         read_labels(file)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"60 faults in {file}"
-    assert lines[1] == f"{file}:3: 1 labels; expected 2, one for each class"
-    assert lines[-1] == "… and 10 more" and len(lines) == 52
+    assert lines[0] == f"120 faults in {file}" and len(caught.value.faults) == 120
+    assert lines[1] == f"{file}:132: 1 labels; expected 2, one for each class (in 60 rows)"  # one cause, one line
+    assert lines[2] == f"{file}:192: '2' in place 3 is no label; expected 0, 1 or -1 (unknown)"
+    assert lines[-1] == "… and 11 more" and len(lines) == 52
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ("image_path,labels\n", 1, "no rows"),
         ('image_path,labels,labels\na,"[1]","[1]"\n', 1, "more than once"),
         ("image_path,split\na,train\n", 1, "no column of labels"),
-        ("name,labels\na,1\n", 1, "neither a header nor a row"),
+        ("name,labels\na,1\n", 1, "no column of image paths among 'name, labels'"),
         ("[\n", 1, "neither a header nor a row"),
         ('{"images": [], "annotations": []}\n', 1, "no column of image paths"),
         ("image_path,cat,\na,1,0\n", 1, "column 3 has no name"),
@@ -128,7 +130,10 @@ def test_faults_of_the_whole_file(write_labels, text, line, part):
 
 def test_not_utf8_and_missing(tmp_path):
     (tmp_path / "latin.csv").write_bytes('a.jpg,"[1]"\né.jpg,"[1]"\n'.encode("latin-1"))
-    assert faults_of(tmp_path / "latin.csv") == [(2, "not UTF-8 text; save the file in UTF-8")]
+    with pytest.raises(
+        WorkbenchError, match="line 2 is not UTF-8 text; save the file in UTF-8 .*or have it read as Win"
+    ):
+        read_labels(tmp_path / "latin.csv")
     with pytest.raises(WorkbenchError, match="No such file"):
         read_labels(tmp_path / "absent.csv")
 
@@ -138,7 +143,8 @@ def test_faults_in_class_names(write_labels, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     assert faults_of(file) == [(2, "class 'cat' stands more than once")]
     (tmp_path / "classes.txt").write_text("cat\ndog\nhat\n")
-    assert faults_of(file) == [(2, "2 labels; expected 3, one for each class")]
+    what = f"lists of 2 labels, but {tmp_path / 'classes.txt'} has 3 names ('cat, dog, hat'); move that file away, or"
+    assert faults_of(file) == [(2, f"{what} give the right one with --classes FILE")]
 
 
 NAMES = ["cat", "N/A", "null", "<script>", "=1+1", "$x$", "true", "a,b", "'quoted"]
