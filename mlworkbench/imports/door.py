@@ -12,6 +12,7 @@ import numpy as np
 from ..data.labels import LabelTable, read_labels, save_labels
 from ..exceptions import WorkbenchError
 from ..files import write_whole
+from ..tables.ask import command
 from ..tables.cells import split_of
 from ..tables.rows import kind_of
 from ..text import printable, short, shortened
@@ -20,12 +21,10 @@ from .place import place_images
 
 READERS = {
     "folder": ("yolo", "folders"),
-    "yaml": ("yolo",),
     "xml": ("xml",),
     "json": ("records", "table"),
     "table": ("table",),
 }
-YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -106,15 +105,29 @@ def import_labels(source: str | Path, out: str | Path, told: Told | None = None)
     return Imported(_written(table, out), found.what, placed.unlabelled, [*found.notes, *notes, *placed.notes, *more])
 
 
+def is_folder(source: Path) -> bool:
+    """Whether a source is a folder, or the YAML file that describes one."""
+    return source.is_dir() or source.suffix.lower() in (".yaml", ".yml")
+
+
+def what_folder(source: Path) -> str:
+    """What a folder holds, and the command that makes a labels file of it, for those who take it for one."""
+    found = _read(source, Told())
+    return (
+        f"{source} is no labels file but a folder ({found.what}: {len(found.images):,} images, "
+        f"{len(found.class_names)} classes); make one of it with {command(source)} and go on with that"
+    )
+
+
 def _read(source: Path, told: Told) -> Found:
     if not source.exists():
         raise WorkbenchError(f"{source} does not exist; expected a table, a JSON or XML file, or a folder")
-    kind = "folder" if source.is_dir() else "yaml" if source.suffix.lower() in YAML else kind_of(source)
+    kind = "folder" if is_folder(source) else kind_of(source)
     for name in READERS[kind]:
         found = importlib.import_module(f"{__package__}.{name}").read(source, told)
         if found is not None:
             return found
-    what = {"folder": "folder", "yaml": "YAML file", "xml": "XML", "json": "JSON", "table": "table"}[kind]
+    what = {"folder": "folder", "xml": "XML", "json": "JSON", "table": "table"}[kind]
     raise WorkbenchError(f"{source} is a {what} of no kind that is known; docs/labels.md lists those that are")
 
 

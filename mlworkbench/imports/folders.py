@@ -288,7 +288,7 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     if len(names) < 2 or all(map(split_of, names)):
         return None
     if told.delimiter is None and (joined := _joined(names)):
-        doubt = f"a folder for each class; {joined_doubt(names, joined)}"
+        doubt = f"a folder for each class; {joined_doubt(len(names), joined)}"
         raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "")
     if tree.tables and not (told.columns or told.classes or told.delimiter or told.negative):
         raise WorkbenchError(

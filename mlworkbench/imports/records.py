@@ -11,6 +11,7 @@ from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
 from ..tables.ask import Asks, joined_doubt, label_doubt
 from ..tables.cells import joined_names
+from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
 from .exports import FORMS, File, are_records, places_of
@@ -145,7 +146,7 @@ def records(file: File, data: Any) -> str | None:
     labels.refuse_unclear()
     texts = told.delimiter is None and any(isinstance(cell, str) for cell in cells)
     if texts and (joined := joined_names(gathering.columns, None)):
-        raise Asks(file.source, [joined_doubt(set(gathering.columns), joined)], ("--delimiter", joined[0]), "")
+        raise Asks(file.source, [joined_doubt(len(gathering.columns), joined)], ("--delimiter", joined[0]), "")
     return "records"
 
 
@@ -241,6 +242,7 @@ class _Labels:
 
     def __init__(self, file: File, names: list[str]):
         self.file, self.told, self.names = file, file.told, names
+        self.meaning = Meaning(file.told)
         self.times = Counter[Any]()  # how often each label stands under a class's own key
 
     def of(self, cell: Any, number: int) -> Iterator[tuple[str, int]]:
@@ -278,12 +280,10 @@ class _Labels:
     def _value(self, value: Any, number: int) -> int:
         """The label that 1, 0, -1, true, false or null under a class's own key is."""
         self.times[value] += 1
-        if value is None:
-            return 0 if self.told.blank == "absent" else -1
-        if value not in (0, 1, -1):
+        label = self.meaning.label(value)
+        if label is None:
             raise self._fault(value, number)
-        text = f"{value:g}"
-        return 0 if text == self.told.negative else -1 if text in self.told.unknown else int(value)
+        return label
 
     def _fault(self, cell: Any, number: int) -> WorkbenchError:
         return WorkbenchError(
@@ -292,6 +292,5 @@ class _Labels:
 
     def refuse_unclear(self) -> None:
         """Ask where labels under keys of their own could mean two things."""
-        told = self.told.negative is not None or "-1" in self.told.unknown
-        if not told and (doubt := label_doubt(self.times.items(), self.told.blank is not None)):
+        if not self.meaning.minus_told and (doubt := label_doubt(self.times.items(), self.told.blank is not None)):
             raise Asks(self.file.source, [doubt[0]], doubt[1], "")

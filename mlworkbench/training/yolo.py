@@ -24,8 +24,7 @@ from ultralytics.utils.checks import check_model_file_from_stem
 
 from ..data.labels import LabelTable, read_labels
 from ..exceptions import WorkbenchError
-from ..imports import folders, yolo
-from ..imports.found import Told
+from ..imports.door import is_folder, what_folder
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
@@ -33,7 +32,6 @@ from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Thresholds
 from ..settings import Settings, refuse_other
-from ..tables.ask import command
 from .fit import fit
 from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator, recipe
 
@@ -207,14 +205,8 @@ def _read(data: str | Path) -> LabelTable:
     ------
     WorkbenchError : it is a folder or a YAML, as Ultralytics takes it: says what it is, and the import command
     """
-    source = Path(data)
-    if source.is_dir() or source.suffix.lower() in (".yaml", ".yml"):
-        found = yolo.read(source, Told()) or folders.read(source, Told())
-        if found is not None:
-            raise WorkbenchError(
-                f"{source} is no labels file but a folder ({found.what}: {len(found.images):,} images, "
-                f"{len(found.class_names)} classes); make one of it with {command(source)} and train on that"
-            )
+    if is_folder(Path(data)):
+        raise WorkbenchError(what_folder(Path(data)))
     return read_labels(data)
 
 
