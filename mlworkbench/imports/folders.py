@@ -75,9 +75,10 @@ class Tree:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise WorkbenchError(f"{folder}: {error.strerror}; make it readable") from None
-        junk = [entry for entry in entries if entry.name[0] == "." or entry.name.lower() in JUNK]
-        self.hidden += [entry.path for entry in junk]
-        return [entry for entry in entries if entry not in junk]
+        kept = [entry for entry in entries if entry.name[0] != "." and entry.name.lower() not in JUNK]
+        if len(kept) < len(entries):
+            self.hidden += sorted({entry.path for entry in entries} - {entry.path for entry in kept})
+        return kept
 
     def _walk(self, entries: list[os.DirEntry[str]]) -> None:
         base = os.path.realpath(self.folder)
@@ -87,16 +88,19 @@ class Tree:
             where, real, entries = todo.pop()
             for entry in entries:
                 path = f"{where}{entry.name}"
-                file = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
-                if entry.is_symlink() and os.path.commonpath((base, file)) != base:
-                    self.outside.append(f"{path} -> {file}")
-                if entry.is_dir():
+                file, linked = f"{real}/{entry.name}", entry.is_symlink()
+                if linked:
+                    file = os.path.realpath(entry.path)
+                    if os.path.commonpath((base, file)) != base:
+                        self.outside.append(f"{path} -> {file}")
+                # Of a link that leads to itself only the functions on paths say that it is neither.
+                if os.path.isdir(file) if linked else entry.is_dir():  # noqa: PTH112
                     if file in seen:  # a loop of links, or the same folder by another name
                         self.again.append(path)
                     else:
                         seen.add(file)
                         todo.append((f"{path}/", file, self._listed(entry.path)))
-                elif not entry.is_file():
+                elif not (os.path.isfile(file) if linked else entry.is_file()):  # noqa: PTH113
                     self.lost.append(path)
                 elif path.lower().endswith(SUFFIXES):
                     self.images[path] = file

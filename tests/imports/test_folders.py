@@ -441,12 +441,13 @@ def test_links_are_followed_once_and_those_that_lead_out_are_told(tmp_path):
     (top / "images/train").symlink_to(tmp_path / "far")
     (top / "images/loop").symlink_to(top)
     (top / "images/val/gone.jpg").symlink_to(top / "nothing")
+    (top / "images/val/self.jpg").symlink_to(top / "images/val/self.jpg")
     found = read(top)
     said = noted(found)
     assert sorted(found.images)[0] == str(tmp_path / "far/a.jpg") and len(found.images) == 4
     assert dict(zip(found.images, found.y.tolist(), strict=True))[str(tmp_path / "far/a.jpg")] == [1, 1, 0, 0]
     assert "1 links out of" in said and f"images/train -> {tmp_path / 'far'}" in said
-    assert "1 folders that a link had led to before" in said and "1 links that lead nowhere" in said
+    assert "1 folders that a link had led to before" in said and "2 links that lead nowhere" in said
 
 
 def test_folders_of_links_hold_one_image_in_several_classes(tmp_path):
