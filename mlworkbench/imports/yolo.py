@@ -106,7 +106,7 @@ def _texts(tree: Tree) -> dict[str, str | None]:
     """The label file of each image: in labels/ for images/, beside it, in a folder labels, or by a unique name."""
     by_stem = defaultdict[str, list[str]](list)
     for path in tree.files:
-        if path.endswith(".txt") and "label" in parent_of(path).lower():
+        if path.lower().endswith(".txt") and "label" in parent_of(path).lower():
             by_stem[stem_of(path)].append(path)
     found: dict[str, str | None] = {}
     for image in tree.images:
@@ -136,9 +136,10 @@ def _classes_of(words: list[bytes]) -> list[int] | None:
 
 
 def _documents(tree: Tree, described: Path | None, gathering: Gathering) -> dict[Path, dict[str, Any]]:
-    """YAML files that name classes: the one that was given, or those at the top of the folder."""
-    top = [file for path, file in tree.files.items() if "/" not in path and path.lower().endswith((".yaml", ".yml"))]
-    documents = {file: _yaml(file, gathering) for file in ([described] if described else top)}
+    """YAML files that name classes: the one that was given, or those at the top of the folder, or any."""
+    every = {path: file for path, file in tree.files.items() if path.lower().endswith((".yaml", ".yml"))}
+    top = [file for path, file in every.items() if "/" not in path]
+    documents = {file: _yaml(file, gathering) for file in ([described] if described else top or every.values())}
     return {file: document for file, document in documents.items() if document.get("names")}
 
 

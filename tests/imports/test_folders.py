@@ -312,6 +312,17 @@ def test_a_yaml_far_from_its_images_is_followed(tmp_path):
     assert len(read(tmp_path / "configs/data.yaml").images) == 4
 
 
+def test_labels_in_another_case_and_a_yaml_below(tmp_path):
+    top = built("YOLO, class numbers alone", tmp_path)
+    before = read(top)
+    (top / "train/labels").rename(top / "train/Labels")
+    (top / "train/Labels/a.txt").rename(top / "train/Labels/a.TXT")
+    (top / "config").mkdir()
+    (top / "data.yaml").rename(top / "config/data.yaml")
+    after = read(top)
+    assert after.y.tolist() == before.y.tolist() and after.class_names == before.class_names == ["cat", "dog", "hat"]
+
+
 def test_images_that_lie_elsewhere(tmp_path):
     for name, images in (("YOLO", "images"), ("Pascal VOC", "JPEGImages")):
         top = built(name, tmp_path / name)
