@@ -284,20 +284,10 @@ def _import(args: argparse.Namespace) -> None:
     from .imports.found import Told
 
     given = {known.name: getattr(args, known.name) for known in fields(Told)}
-    given["columns"], given["unknown"] = tuple(args.columns), tuple(args.unknown)
+    given |= {name: tuple(given[name]) for name in ("columns", "unknown", "split_values")}
     given["classes"] = () if args.classes is None else tuple(read_class_names(Path(args.classes)))
-    given["split_values"] = tuple(_split_value(text) for text in args.split_values)
     print(import_labels(args.source, args.out, Told(**given)))
     print(f"written: {args.out}")
-
-
-def _split_value(text: str) -> tuple[str, str]:
-    from .tables.cells import split_of
-
-    value, _, word = text.rpartition("=")
-    if not value or (split := split_of(word)) is None:
-        raise WorkbenchError(f"--split-values {text}: expected VALUE=SPLIT with a split of train, val, test")
-    return value, split
 
 
 def _train(args: argparse.Namespace) -> int:

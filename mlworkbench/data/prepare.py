@@ -115,25 +115,25 @@ def prepare(
             f"{first.image_path!r}: {first.reason}), {'; '.join([too_many, *causes])}"
         )
         raise TooFewImages(message, quarantine, table.notes)
-    given = set() if table.split is None else set(table.split)
+    missing = [] if table.split is None else [name for name in SPLITS if name not in set(table.split)]
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
-    warnings = [*table.notes, *(("missing", cause) for cause in causes), *linked_images(table, links)]
+    warnings = [*table.notes, *([("missing", "; ".join(causes))] if causes else []), *linked_images(table, links)]
     groups = joined_groups(links)
-    split = stratified_split(table.y, groups, seed)
-    if table.split is not None:
-        split = completed_split(table.split, table.y, groups, seed) if SPLITS[0] in given else table.split
-        for name in (name for name in SPLITS if name not in given and (split == name).any()):
-            held = int((split == name).sum())
+    if table.split is None:
+        split = stratified_split(table.y, groups, seed)
+    else:
+        split = completed_split(table.split, [name for name in missing if name != SPLITS[0]], table.y, groups, seed)
+    for name in SPLITS:
+        held = int((split == name).sum())
+        if held and name in missing:
             what = (
                 f"the file gives no {name}: {held:,} of its {(table.split == SPLITS[0]).sum():,} train images are held"
             )
             warnings.append(("split", f"{what} out for it, by class and with groups whole"))
-    for name in SPLITS:
-        rows = split == name
-        if not rows.any():
+        elif not held:
             what = f"no image is left for the split {name!r}; expected at least one"
-            if name not in given and table.split is not None:
+            if name in missing:
                 what = f"no image has the split {name!r} and train has none to spare; give some in the column split"
             raise TooFewImages(f"{table.source}: {what}", quarantine, warnings)
     warnings += label_balance(table, split)
@@ -147,19 +147,18 @@ def misnamed(table: LabelTable, missing: list[str]) -> list[str]:
         return []
     pairs = zip(missing, find_images(missing, [table.root], Folders()), strict=True)
     told = why([(name, match) for name, match in pairs if match])
-    root = table.root if table.given.get("root") is not None else None
-    classes = table.given.get("classes")
-    options = () if not isinstance(classes, (str, Path)) else ("--classes", str(classes))
-    causes = []
-    for cause, detail, message in told:
-        if cause == "below" and detail:
-            causes.append(f"{message}; --root {shlex.quote(str(table.root / detail))} is where the paths start")
-        else:
-            strip = ("--strip-prefix", detail) if cause == "beginning" and detail else ()
-            causes.append(f"{message}; {command(table.source, *options, *strip, images=root)} writes them as they are")
-    if not told and len(missing) == len(table):
-        causes.append(f"no file of such a name lies in or below {table.root}; --root DIR says where the images lie")
-    return causes
+    if not told:
+        nowhere = f"no file of such a name lies in or below {table.root}; --root DIR says where the images lie"
+        return [nowhere] if len(missing) == len(table) else []
+    causes = [message for _, _, message in told]
+    (cause, detail, _), *others = told
+    if cause == "below" and detail and not others and len(missing) == len(table):
+        return [f"{causes[0]}; the paths start in another root: --root {shlex.quote(str(table.root / detail))}"]
+    classes, root = table.given.get("classes"), table.root if table.given.get("root") is not None else None
+    options: tuple[str, ...] = ("--classes", str(classes)) if isinstance(classes, (str, Path)) else ()
+    strip = next((detail for cause, detail, _ in told if cause == "beginning" and detail), None)
+    options += () if strip is None else ("--strip-prefix", strip)
+    return [*causes, f"to have the paths written as the files are: {command(table.source, *options, images=root)}"]
 
 
 def image_traits(table: LabelTable) -> pd.DataFrame:

@@ -14,12 +14,12 @@ def stratified_split(y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.nda
     return np.array(SPLITS, dtype=object)[stratified_parts(y, groups, FRACTIONS, seed)]
 
 
-def completed_split(given: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Splits [N] with "val" or "test" (or both), where they are not given, held out of "train" at their shares."""
-    missing = [name for name in SPLITS[1:] if not (given == name).any()]
-    names, rows = [SPLITS[0], *missing], np.flatnonzero(given == SPLITS[0])
-    split = given.copy()
-    if missing and len(rows):
+def completed_split(
+    split: np.ndarray, missing: Sequence[str], y: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Splits [N] with those that are missing ("val", "test") held out of "train", each at its share of these."""
+    names, rows, split = [SPLITS[0], *missing], np.flatnonzero(split == SPLITS[0]), split.copy()
+    if missing and len(np.unique(groups[rows])) >= len(names):
         shares = np.array([FRACTIONS[SPLITS.index(name)] for name in names])
         parts = stratified_parts(y[rows], groups[rows], (shares / shares.sum()).tolist(), seed)
         split[rows] = np.array(names, dtype=object)[parts]

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -84,7 +85,7 @@ def import_labels(source: str | Path, out: str | Path, told: Told | None = None)
     found = _read(source, told)
     if not found.class_names or not (found.y == 1).any():
         raise WorkbenchError(f"{source} ({found.what}) has no label at all; is it the file with the labels?")
-    split, notes = _splits(found)
+    split, notes = _splits(found, told)
     placed = place_images(found, told, out)
     rows, more = _each_once(placed.rows, placed.paths, found)
     table = LabelTable(
@@ -131,19 +132,36 @@ def _read(source: Path, told: Told) -> Found:
     raise WorkbenchError(f"{source} is a {what} of no kind that is known; docs/labels.md lists those that are")
 
 
-def _splits(found: Found) -> tuple[np.ndarray | None, list[tuple[str, str]]]:
+def _splits(found: Found, told: Told) -> tuple[np.ndarray | None, list[tuple[str, str]]]:
     """The split of each image [N] in our words; where some images have none, they are of train."""
     if found.split is None or not any(found.split):
+        if told.split_values:
+            raise WorkbenchError(f"{found.what}: no splits; --split-column NAME says which column holds them")
         return None, []
-    meant = {word: split_of(word) for word in set(found.split)}
-    if odd := sorted(word for word, split in meant.items() if split is None and word.strip()):
+    words = {word.strip() for word in found.split}
+    meant: dict[str, str | None] = {word: split_of(word) for word in words}
+    if told.split_values:
+        meant = {word: split or "train" for word, split in meant.items()}
+        meant |= _split_values(told, words)
+    if odd := sorted(word for word, split in meant.items() if split is None and word):
         raise WorkbenchError(
             f"{found.what}: the splits {', '.join(map(short, odd[:5]))} are no train, val or test; "
-            f"--split-values {odd[0]}=val says what they mean"
+            f"--split-values {shlex.quote(odd[0])}=val says what they mean"
         )
     without = sum(not word.strip() for word in found.split)
     notes = [("split", f"{without:,} images without a split are taken as train")] if without else []
-    return np.array([meant[word] or "train" for word in found.split], dtype=object), notes
+    return np.array([meant[word.strip()] or "train" for word in found.split], dtype=object), notes
+
+
+def _split_values(told: Told, words: set[str]) -> dict[str, str | None]:
+    pairs = [text.rpartition("=") for text in told.split_values]
+    for value, _, word in pairs:
+        if value not in words or split_of(word) is None:
+            known = ", ".join(sorted(words)[:8])
+            raise WorkbenchError(
+                f"--split-values {value}={word}: expected VALUE=SPLIT with a value of {known} and train, val or test"
+            )
+    return {value: split_of(word) for value, _, word in pairs}
 
 
 def _each_once(rows: np.ndarray, paths: list[str], found: Found) -> tuple[np.ndarray, list[tuple[str, str]]]:

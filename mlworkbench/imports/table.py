@@ -127,8 +127,6 @@ class _Reading:
             f" and {len(look.labels) - 12} more" * (len(look.labels) > 12)
         )
         self.notes.append(("columns", f"images are in {look.path.name!r}, labels in {labels}"))
-        if look.splits:
-            self.notes.append(("columns", f"the split is in {', '.join(c.name for c in look.splits)}"))
         left = [c.name for c in (*look.rest, *look.boxes) if c.name]
         if left:
             more = f" and {len(left) - 12} more" * (len(left) > 12)
@@ -351,29 +349,23 @@ class _Reading:
         """The split of each row as words, or None."""
         if not look.splits:
             return None
-        one, *more = look.splits
-        if self.told.split_values:
-            meant = dict(self.told.split_values)
-            values = [str(value).strip() for value in apart.split]
-            if odd := set(meant) - set(values):
-                raise WorkbenchError(
-                    f"{self.source}: --split-values names {short(min(odd))}; {one.name!r} holds {_some(values)}"
-                )
-            return [meant.get(value, "train") for value in values]
-        if not more and one.kind != "labels":
-            return self._split_words([str("" if value is None else value).strip() for value in apart.split], one)
-        flags = [(one, apart.split), *((c, apart.extra[c.name]) for c in more)]
+        columns = [(look.splits[0], apart.split), *((c, apart.extra[c.name]) for c in look.splits[1:])]
+        flags = [(c, values) for c, values in columns if c.flag and not self.told.split_values]
+        if not flags:
+            column, values = columns[0]
+            return self._split_words([str("" if value is None else value).strip() for value in values], column)
         split = [""] * len(apart.paths)
         for column, values in flags:
-            yes = split_of(re.sub(r"^is_?", "", column.plain)) or "val"
-            no = "" if more else "val" if yes == "train" else "train"
+            no = "" if len(flags) > 1 else "val" if column.flag == "train" else "train"
             for row, value in enumerate(values):
-                split[row] = yes if label_of(value) == 1 else split[row] or no
+                split[row] = str(column.flag) if label_of(value) == 1 else split[row] or no
+        self.notes.append(("columns", f"the split is in {', '.join(c.name for c, _ in flags)}"))
         return split
 
     def _split_words(self, words: list[str], column: Column) -> list[str] | None:
-        odd = {word for word in words if word and split_of(word) is None}
+        odd = any(word and split_of(word) is None for word in dict.fromkeys(words))
         if not odd or self.told.split_column or column.plain == "split":
+            self.notes.append(("columns", f"the split is in {column.name!r}"))
             return words
         way = f"--split-column {column.name} --split-values VALUE=val says what they mean"
         self.notes.append(("split", f"{column.name!r} holds {_some(words)} and is not read as the split; {way}"))

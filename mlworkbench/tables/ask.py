@@ -65,13 +65,16 @@ def doubts(look: Look) -> tuple[list[str], Options]:
         found.append(f"one line for each box ({boxes}): the lines of an image are to be joined")
     if look.confidence:
         found.append(f"{look.confidence.name!r} seems to be the confidence of a label")
-    found += [f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in look.splits if c.plain != "split"]
+    splits = [c for c in look.splits if c.plain != "split"]
+    found += [
+        f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in splits if c.flag or c.kind == "split"
+    ]
     if look.form in ("tags", "lists") and look.header and look.labels[0].plain not in LABEL_COLUMNS:
         found.append(f"the labels seem to stand in {look.labels[0].name!r} (names such as {_few(look.labels[0])})")
     if look.form == "lists" and look.header and _bare(look):
         found.append(f"the lists in {look.labels[0].name!r} have no brackets ({_few(look.labels[0])})")
     if look.form == "columns":
-        odd = [c for c in look.rest if c.name and not c.name.startswith("Unnamed")]
+        odd = [c for c in look.rest if c.name] + [c for c in splits if not c.flag and c.kind != "split"]
         found += [f"{c.name!r} {_no_class(c)}" for c in odd]
         if odd and len(" ".join(c.name for c in look.labels)) < 300:
             options += ("--columns", *(c.name for c in look.labels))

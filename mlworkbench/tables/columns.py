@@ -34,6 +34,7 @@ _METADATA = re.compile(
     r"is_?\w+|(\w+_)?(id|ids|index|idx)|difficult|truncated|occluded|crowd|verified|reviewed|usable|quality|width|height|"
     r"source|weight|age|sex|gender|view|view_position|year|unnamed.*|follow_?up.*"
 )
+_ID = re.compile(r"(\w+_)?(id|index|idx|name)")
 _CONFIDENCE = re.compile(r"(label_)?(confidence|conf|score|prob|probability)")
 _BOX = re.compile(
     r"b?box(es)?|[xy](_?(min|max|[0-9]|cent(er|re)))?|(left|top|right|bottom)(_?[xy])?|(min|max)_?[xy]|[wh]"
@@ -60,7 +61,7 @@ class Told:
     blank : what an empty cell means, "absent" or "unknown"
     min_confidence : least confidence of a label that counts as present
     split_column : column of the splits
-    split_values : (value, split) pairs, where its values are no words for splits; all others are train
+    split_values : "VALUE=SPLIT" for values of it that are no words for splits; all others are train
     group_column : column of the groups that no split may part
     strip_prefix : beginning of the paths that is to be left out
     """
@@ -76,7 +77,7 @@ class Told:
     blank: str | None = None
     min_confidence: float | None = None
     split_column: str | None = None
-    split_values: tuple[tuple[str, str], ...] = ()
+    split_values: tuple[str, ...] = ()
     group_column: str | None = None
     strip_prefix: str | None = None
 
@@ -108,6 +109,17 @@ class Column:
     def plain(self) -> str:
         """The name as it is compared: lower case, one underscore for spaces and hyphens."""
         return plain(self.name)
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether values, or words in them, come more than once, as labels do and ids or captions do not."""
+        words = [word for value in self.values for word in re.split(r"[|;,/\s]+", str(value)) if word]
+        return len(self.values) < self.cells or len(words) > 2 * len(set(words))
+
+    @property
+    def flag(self) -> str | None:
+        """The split that 1 or True in a column such as `is_valid` means, or None for any other column."""
+        return split_of(re.sub(r"^is_?", "", self.plain)) if self.kind == "labels" else None
 
     @property
     def has_suffixes(self) -> bool:
@@ -158,13 +170,7 @@ class Look:
     @property
     def words(self) -> list[Column]:
         """Columns of words that could be made into classes, one for each word."""
-        return [
-            c for c in self.rest if c.kind == "words" and len(c.values) < max(c.cells, 4) and c.at not in _ids(self)
-        ]
-
-
-def _ids(look: Look) -> set[int]:
-    return {c.at for c in look.rest if re.fullmatch(r"(\w+_)?(id|index|idx|name)", c.plain)}
+        return [c for c in self.rest if c.kind == "words" and c.comes_again and not _ID.fullmatch(c.plain)]
 
 
 def plain(name: str) -> str:
@@ -320,7 +326,9 @@ def _is_split(column: Column, sample: list[list[Any]]) -> bool:
     if _LABELS.fullmatch(column.plain) or column.plain in LABEL_COLUMNS:
         return False
     named = _SPLIT.fullmatch(column.plain) is not None
-    return (column.kind == "split" and (named or len(column.values) > 1)) or (named and column.kind == "labels")
+    if column.kind == "split":
+        return named or len(column.values) > 1
+    return named and column.kind in ("labels", "numbers", "words")
 
 
 def _labels(columns: list[Column], told: Told) -> tuple[str, list[Column]]:
@@ -350,5 +358,5 @@ def _labels(columns: list[Column], told: Told) -> tuple[str, list[Column]]:
     if classes or binary:
         empty = [c for c in columns if c.kind == "empty" and c.name and not _METADATA.fullmatch(c.plain)]
         return "columns", sorted([*(classes or binary), *empty], key=lambda c: c.at)
-    words = [c for c in columns if c.kind == "words" and len(c.values) < max(c.cells, 4)]
+    words = [c for c in columns if c.kind == "words" and c.comes_again and not _ID.fullmatch(c.plain)]
     return ("tags", words) if len(words) == 1 else ("", [])

@@ -130,7 +130,7 @@ def test_a_missing_split_is_taken_from_train_by_class_and_with_groups_whole(seed
     first = {("val",): "test", ("test",): "val"}.get(missing, "train")
     given_ = np.array([first] * 40 + ["train"] * 160, object)
     groups[:40] += 1000
-    split = completed_split(given_, y, groups, seed % 100)
+    split = completed_split(given_, missing, y, groups, seed % 100)
     assert (split[given_ != "train"] == given_[given_ != "train"]).all()  # what is given stays
     assert set(split) == {"train", "val", "test"}
     assert all(len(set(split[groups == group])) == 1 for group in np.unique(groups))
@@ -139,4 +139,4 @@ def test_a_missing_split_is_taken_from_train_by_class_and_with_groups_whole(seed
     for name in missing:
         assert abs((split[train] == name).mean() - expected) < 0.04
         assert (y[split == name] == 1).any(0).all()
-    assert (completed_split(split, y, groups) == split).all()  # nothing is missing any more
+    assert (completed_split(split, (), y, groups) == split).all()
