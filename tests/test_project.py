@@ -112,6 +112,7 @@ def test_rooms_stay_small(room):
 
 CEILINGS = {
     "data": 1400,
+    "imports": 1700,
     "tables": 950,
     "training": 1250,
     "views": 1100,
