@@ -163,9 +163,11 @@ def read(source: Path, told: Told) -> Found | None:
             return gathering.found(what, [tree.folder], source, *heeded)
     if tree.tables:
         raise WorkbenchError(f"{tree.folder} holds a table among its images; import that: {command(tree.tables[0])}")
+    others = Counter(file.suffix.lower() or "nameless" for file in tree.files.values())
+    beside = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5)) or "no other file"
     raise WorkbenchError(
-        f"{tree.folder} holds {len(tree.images):,} images and no labels for them: no text files of their names beside "
-        "them or in labels/, no annotation file, no folder for each class; name the file that holds the labels"
+        f"{tree.folder} holds {len(tree.images):,} images and no known labels for them (beside them: {beside}): "
+        "no YOLO text files of their names, no annotation files, no folder for each class; name the file of the labels"
     )
 
 

@@ -15,7 +15,15 @@ from ..text import is_text, short
 __all__ = ["Found", "Gathering", "Told"]
 
 MOST_LABELS = 4_000_000_000  # images times classes: 4 GB
-HEEDED = {"images", "image_suffix", "strip_prefix", "columns", "classes", "negative"}  # whatever the source is
+HEEDED = {
+    "images",
+    "image_suffix",
+    "strip_prefix",
+    "columns",
+    "classes",
+    "negative",
+    "split_values",
+}  # whatever the source is
 
 
 @dataclass

@@ -24,8 +24,9 @@ IMAGE_KEYS = ("file_name", "filename", "image_path", "img_path", "imagepath", "f
 LABEL_KEYS = ("labels", "label", "tags", "tag", "objects", "annotations", "annotation", "classes", "class",
               "categories", "category", "choices", "choice", "classificationannotations", "classificationannotation",
               "boundingboxannotations", "gt_label", "ground_truth", "shapes", "flags", "regions")  # fmt: skip
-NAME_KEYS = ("displayname", "label", "labels", "name", "class", "class_name", "classes", "category", "categories",
-             "tag", "tags", "choices", "choice", "classifications", "detections", "region_attributes")  # fmt: skip
+NAME_KEYS = ("displayname", "label", "labels", "name", "names", "class", "class_name", "classes", "category",
+             "categories", "tag", "tags", "choices", "choice", "classifications", "detections",
+             "region_attributes")  # fmt: skip
 SPLIT_KEYS = ("split", "subset", "ml_use", "dataitemresourcelabels")
 
 
@@ -42,7 +43,7 @@ def read(source: Path, told: Told) -> Found | None:
     what = gather(source, told, gathering)
     if what is None:
         return None
-    of_records = ("image_column", "delimiter", "unknown", "split_column", "split_values", "group_column")
+    of_records = ("image_column", "delimiter", "unknown", "split_column", "group_column")
     heeded = ("blank", "min_confidence", *(of_records if what == "records" else ("image_column",)))
     return gathering.found(what, places_of(source), source, *heeded)
 
@@ -125,6 +126,8 @@ def records(file: File, data: Any) -> str | None:
     split = told.split_column or next((key for key in keys if keys[key] in SPLIT_KEYS), "")
     group = told.group_column or next((key for key in keys if keys[key] == "group"), "")
     wanted = _label_keys(file, found, [key for key in keys if key not in (image, split, group)])
+    if left := [key for key in keys if key not in (image, split, group, *wanted)]:
+        gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
     cells = [_cell(record, wanted) for record in found]
     names = list(told.classes or names)
     gathering.listed(names)
@@ -139,7 +142,7 @@ def records(file: File, data: Any) -> str | None:
         if "annotator" in record:  # Label Studio's short form: a record for each annotation
             judged.setdefault(name, []).append({name for name, value in pairs if value == 1})
             continue
-        row = file.image(name, _split_of(record, split, told), known, str(record.get(group) or ""))
+        row = file.image(name, _split_of(record, split), known, str(record.get(group) or ""))
         for label, value in pairs:
             gathering.label(row, [label], value)
     file.join(judged)
@@ -220,10 +223,8 @@ def _cell(record: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return cells if _are_numbers(cells.values()) else [cell for cell in cells.values() if cell is not None]
 
 
-def _split_of(record: dict[str, Any], key: str, told: Told) -> str:
+def _split_of(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
-    if told.split_values:
-        return dict(told.split_values).get(str(value), "train")
     if isinstance(value, dict):  # Vertex: {"aiplatform.googleapis.com/ml_use": "training"}
         value = next((word for name, word in value.items() if name.endswith("ml_use")), None)
     return "" if value is None else str(value)

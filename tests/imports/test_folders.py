@@ -293,7 +293,7 @@ def test_no_label_file_at_all_is_an_error_and_no_background(tmp_path):
     with pytest.raises(WorkbenchError, match="names classes, and none of 4 images has a label file"):
         read(top)
     (top / "data.yaml").unlink()
-    with pytest.raises(WorkbenchError, match="4 images and no labels for them"):
+    with pytest.raises(WorkbenchError, match="4 images and no known labels for them .beside them: no other file"):
         read(top)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -364,7 +364,7 @@ def test_folders_and_a_table_are_asked_about(tmp_path, monkeypatch, capsys):
 
 def test_numbered_folders_of_images_are_no_classes(tmp_path):
     pictures(tmp_path, "images_001/a.jpg", "images_002/b.jpg", "batch3/c.jpg")
-    with pytest.raises(WorkbenchError, match="no labels for them"):
+    with pytest.raises(WorkbenchError, match="no known labels for them"):
         read(tmp_path)
 
 
@@ -423,7 +423,7 @@ def test_folders_that_are_called_after_splits_or_hold_everything(tmp_path):
     found = read(tmp_path / "b")
     assert found.class_names == ["cat", "dog"] and found.split == ["test", "train"]
     pictures(tmp_path / "c", "holiday/x.jpg")
-    with pytest.raises(WorkbenchError, match="no labels for them"):
+    with pytest.raises(WorkbenchError, match="no known labels for them"):
         read(tmp_path / "c")
 
 

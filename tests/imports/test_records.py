@@ -395,11 +395,15 @@ def test_one_image_in_several_records_is_one_row(tmp_path):
     assert found.images == ["a.jpg", "b.jpg", "c.jpg"] and found.y.tolist() == [[1, 1], [0, 1], [-1, -1]]
 
 
-def test_splits_and_groups_as_the_options_say(tmp_path):
+def test_splits_and_groups_as_the_options_say(tmp_path, monkeypatch):
     rows = [{"image": f"{i}.jpg", "tags": ["x"], "fold": i, "patient": f"p{i}"} for i in range(3)]
-    told = {"split_column": "fold", "split_values": (("1", "val"),), "group_column": "patient"}
-    found = read(tmp_path / "x.json", rows, **told)
-    assert found.split == ["train", "val", "train"] and found.group == ["p0", "p1", "p2"]
+    found = read(tmp_path / "x.json", rows, split_column="fold", group_column="patient")
+    assert found.split == ["0", "1", "2"] and found.group == ["p0", "p1", "p2"]
+    pictures(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    monkeypatch.chdir(tmp_path)
+    options = "--split-column fold --split-values 1=val 2=test --group-column patient"
+    assert run(f"mlworkbench import x.json --out labels.csv {options}") == 0
+    assert list(labels_in(tmp_path / "labels.csv")[2].values()) == ["train", "val", "test"]
 
 
 def test_minus_one_without_a_zero_is_asked_about(tmp_path, monkeypatch, capsys):
@@ -478,6 +482,11 @@ def test_names_that_no_path_can_be_are_left_out_and_tricks_stay_names(tmp_path):
 def test_urls_become_paths_without_what_only_their_cloud_knows(tmp_path):
     BUILDERS["AzureML JSON Lines"](tmp_path)
     assert read(tmp_path / "train.jsonl").images == ["photos/a.jpg", "photos/b.jpg"]
+
+
+def test_keys_that_are_left_out_are_named(tmp_path):
+    rows = [{"name": "a.jpg", "attributes": {"weather": "clear"}, "labels": [{"category": "car"}], "timestamp": 3}]
+    assert "keys that are no labels: attributes, timestamp" in noted(read(tmp_path / "x.json", rows))
 
 
 def test_records_below_a_key(tmp_path):
