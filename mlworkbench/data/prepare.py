@@ -125,12 +125,11 @@ def prepare(
     else:
         split = completed_split(table.split, [name for name in missing if name != SPLITS[0]], table.y, groups, seed)
     for name in SPLITS:
-        held = int((split == name).sum())
+        held = int(np.count_nonzero(split == name))
         if held and name in missing:
-            what = (
-                f"the file gives no {name}: {held:,} of its {(table.split == SPLITS[0]).sum():,} train images are held"
-            )
-            warnings.append(("split", f"{what} out for it, by class and with groups whole"))
+            train = held + int(np.count_nonzero(split == SPLITS[0]))
+            what = f"the file gives no {name}: {held:,} of {train:,} train images are held out for it"
+            warnings.append(("split", f"{what}, by class and with groups whole"))
         elif not held:
             what = f"no image is left for the split {name!r}; expected at least one"
             if name in missing:

@@ -24,7 +24,7 @@ _IMAGE = re.compile(
 _PATH = re.compile(r".*(image|img|file|path|photo|picture|uri|url|fname).*|id|name")
 _LABELS = re.compile(
     r"(\w+_)?(labels?|tags?|class(es)?|categor(y|ies)|targets?|findings?|annotations?|keywords?|genres?|attributes?)"
-    r"(_?names?)?(_(id|ids|idx))?"
+    r"(_?names?)?(_?(id|ids|idx))?"
 )
 _SPLIT = re.compile(
     r"(is_?)?(train|training|val|valid|validation|dev|test|testing|holdout)|splits?|subset|k?folds?|data_?set|set|"
@@ -216,8 +216,10 @@ def has_header(cells: Sequence[Any], there: set[str]) -> bool:
     return not (len(cells) > 1 and all(label_of(cell) is not None for cell in cells[1:]))
 
 
-def look(header: list[str] | None, sample: list[list[Any]], there: set[str], told: Told = NOTHING_TOLD) -> Look:
-    """Look at a sample of rows. Without a header columns are called 1, 2, ….
+def look(
+    header: list[str] | None, sample: list[list[Any]], there: set[str], told: Told = NOTHING_TOLD, tags: bool = False
+) -> Look:
+    """Look at a sample of rows. Without a header columns are called 1, 2, …; `tags` says that the last holds names.
 
     Raises
     ------
@@ -237,7 +239,7 @@ def look(header: list[str] | None, sample: list[list[Any]], there: set[str], tol
     group = group or next((c for c in rest if c.plain == "group"), None)
     taken = [*found, group]
     rest = [c for c in rest if c not in taken]
-    form, labels = _labels(rest, told)
+    form, labels = ("tags", columns[-1:]) if tags else _labels(rest, told)
     rest = [c for c in rest if c not in labels]
     boxes = [c for c in rest if _BOX.fullmatch(c.plain) and c.kind in ("numbers", "labels")]
     boxes = boxes if len(boxes) > 1 else []
@@ -266,7 +268,8 @@ def _column(name: str, at: int, cells: list[Any], there: set[str]) -> Column:
     def most(is_so: Any) -> bool:
         return sum(map(bool, map(is_so, said))) * 2 > len(said)
 
-    if most(lambda cell: label_of(cell) is not None or str(cell).strip().lower() in FOREIGN_WORDS):
+    numbers = sum(label_of(cell) is None and _is_number(cell) for cell in said)
+    if numbers * 20 <= len(said) and most(lambda c: label_of(c) is not None or str(c).strip().lower() in FOREIGN_WORDS):
         kind = "labels"
     elif most(lambda cell: isinstance(cell, str) and _IMAGE.search(cell.strip())) or on_disk * 2 > len(said):
         kind = "images"

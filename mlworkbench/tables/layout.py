@@ -14,8 +14,8 @@ import numpy as np
 from ..exceptions import LabelFaults, WorkbenchError
 from ..text import is_text, short, unmark_path, unmark_text
 from .ask import Asks, doubts, doubts_of_path
-from .cells import mend_list
-from .columns import NOTHING_TOLD, SAMPLE, Column, Look, Told, has_header, look, stems_near
+from .cells import label_of, mend_list
+from .columns import NOTHING_TOLD, PATH_COLUMNS, SAMPLE, Column, Look, Told, has_header, look, plain, stems_near
 from .rows import NOT_UTF8, Row, Table, kind_of, read_table
 
 EXPECTED = 'expected a header with image_path, or rows such as a.jpg,"[0, 1, 1, 0]"'
@@ -59,15 +59,41 @@ def open_look(
         line, cells = first
         if isinstance(cells, str):
             raise LabelFaults(source, [(line, cells)])
+        if len(cells) == 1 and str(cells[0]).isdecimal():  # a count of the rows, as CelebA has it
+            line, cells = first = next((row for row in rows if row[1]), first)
         header = None if not has_header(cells, there) else [str(cell) for cell in cells]
     head = list(itertools.islice(rows, SAMPLE))
+    if header is not None and first is not None and _rows_are_named(header, head):
+        header = ["name", *header]
     sample = [
         cells for row in ([first] if header is None and first else []) + head if isinstance(cells := row[1], list)
     ]
     names = None if header is None else _checked(header, source, 1 if first is None else first[0])
     sample = [mend_list(cells, 1) if names is None else _widened(cells, len(names)) for cells in sample if cells]
     rows = itertools.chain([first] if header is None and first else [], head, rows)
-    return look(names, sample, there, told), rows
+    ragged = names is None and _ragged(sample)
+    if ragged:
+        sample = [_gathered(cells) for cells in sample]
+        rows = ((line, cells if isinstance(cells, str) else _gathered(cells)) for line, cells in rows)
+    return look(names, sample, there, told, ragged), rows
+
+
+def _ragged(sample: list[list[Any]]) -> bool:
+    """Whether rows without a header are a path and then as many names or numbers as the image has labels."""
+    widths = Counter(map(len, sample)).most_common()
+    labels = all(label_of(cell) is not None for cells in sample for cell in cells[1:])
+    lists = any(isinstance(cell, list) or str(cell).lstrip().startswith("[") for cells in sample for cell in cells[1:2])
+    return len(widths) > 1 and not lists and (not labels or widths[0][1] < 0.9 * len(sample))
+
+
+def _gathered(cells: list[Any]) -> list[Any]:
+    return [cells[0], "|".join(str(cell) for cell in cells[1:] if cell not in ("", None))] if cells else []
+
+
+def _rows_are_named(header: list[str], head: list[Row]) -> bool:
+    """Whether rows begin with a name that the header leaves out, as in CelebA's list and what R writes."""
+    longer = sum(isinstance(cells, list) and len(cells) == len(header) + 1 for _, cells in head)
+    return 2 * longer > len(head) and not any(plain(name) in PATH_COLUMNS for name in header)
 
 
 def _widened(cells: list[Any], width: int) -> list[Any]:

@@ -78,6 +78,8 @@ def read_table(path: Path, what: str = "labels file", foreign: bool = False) -> 
     if separator := _separator(first):
         first = next(lines, "")
     found = _json(first)
+    if not found and first and not any(sign in first.strip() for sign in DELIMITERS):
+        first = next(lines, first)  # a lone count stands above some tables, such as CelebA's
     keys = [str(key) for key in found] if isinstance(found, dict) else None
     delimiter = separator or _delimiter(first)
     return Table(keys, _text_rows(opened, encoding, keys, delimiter), delimiter, encoding.removesuffix("-sig"))
@@ -225,7 +227,8 @@ def _logical(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
 
 def _csv_cells(line: str, delimiter: str) -> list[Any] | str:
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True))
+        text = line.strip() if delimiter == " " else line
+        return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
     except csv.Error as error:
         return f"{error}; are the quotes balanced?"
 
