@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
 from .settings import Settings, default_text, refuse_other, typed
-from .text import printable
+from .text import printable, shortened
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,9 +92,33 @@ def _parser() -> argparse.ArgumentParser:
     flags(sub, "seed", "max_quarantine")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
 
-    sub = command("import", _import, "make a labels file from a YOLO detection folder or COCO annotations")
-    sub.add_argument("source", metavar="SOURCE", type=Path, help="folder with images/ and labels/, or a COCO JSON file")
+    sub = command("import", _import, "make a labels file of what another tool wrote; docs/labels.md lists the kinds")
+    sub.add_argument("source", metavar="SOURCE", type=Path, help="table, JSON or XML file, or folder")
     sub.add_argument("--out", required=True, type=Path, metavar="LABELS", help="labels file to write, above the images")
+    sub.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (default: looked for)")
+    sub.add_argument("--image-column", metavar="NAME", help="column of the image paths (default: found)")
+    sub.add_argument("--image-suffix", metavar=".jpg", help="extension of image names that have none (default: found)")
+    sub.add_argument("--strip-prefix", metavar="TEXT", help="beginning of the image paths that is to be left out")
+    sub.add_argument(
+        "--columns", nargs="+", action="extend", default=[], metavar="NAME",
+        help="columns that are classes, or the one that holds their names (default: found)",
+    )  # fmt: skip
+    sub.add_argument("--classes", metavar="FILE", help="all class names in order, one a line (default: as they occur)")
+    sub.add_argument("--delimiter", metavar="C", help="what parts several names in a cell (default: found)")
+    sub.add_argument(
+        "--negative", metavar="VALUE", help="value that means absent, or name that means that nothing is there"
+    )
+    sub.add_argument(
+        "--unknown", nargs="+", action="extend", default=[], metavar="VALUE", help="values that mean unknown"
+    )
+    sub.add_argument("--blank", choices=("absent", "unknown"), help="what an empty cell means (unknown)")
+    sub.add_argument("--min-confidence", type=float, metavar="X", help="least confidence of a label that is present")
+    sub.add_argument("--split-column", metavar="NAME", help="column of the splits (default: found)")
+    sub.add_argument(
+        "--split-values", nargs="+", action="extend", default=[], metavar="VALUE=SPLIT",
+        help="values of that column that mean val or test, such as 4=val; all others are train",
+    )  # fmt: skip
+    sub.add_argument("--group-column", metavar="NAME", help="column of what no split may part, such as the patient")
 
     sub = command("train", _train, "train a network")
     labelled(sub)
@@ -212,11 +236,21 @@ def _check(args: argparse.Namespace) -> None:
     finally:
         if args.json is not None:
             write_json(args.json, found)
-    print(f"{len(table):,} rows, {len(table.class_names)} classes: {', '.join(map(printable, table.class_names))}")
-    print("  ".join(f"{name} {size:,}" for name, size in found["splits"].items()))
+    sizes = "  ".join(f"{name} {size:,}" for name, size in found["splits"].items())
+    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}")
     _print_quarantine(table.source, found["quarantine"])
     for kind, message in prepared.warnings:
         print(f"{kind}  {message}")
+    _print_classes(prepared)
+
+
+def _print_classes(prepared: Any) -> None:
+    """Positives of each class in each split, and how many of its labels are unknown."""
+    table, parts = prepared.table, list(prepared.split_sizes)
+    print(f"{'class':<32} " + " ".join(f"{part:>8}" for part in parts) + f" {'unknown':>8}")
+    positives = [(table.y[prepared.split == part] == 1).sum(0) for part in parts]
+    for name, *counts in zip(table.class_names, *positives, (table.y < 0).sum(0), strict=True):
+        print(f"{shortened(printable(name), 32):<32} " + " ".join(f"{count:>8,}" for count in counts))
 
 
 def _found(prepared: Any) -> dict[str, Any]:
@@ -228,8 +262,15 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
+    """One line for each image, or for each reason that more than a few have."""
+    by_reason: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        print(f"set aside  {source}:{row['line']}: {printable(row['image_path'])}: {row['reason']}")
+        by_reason.setdefault(row["reason"], []).append(row)
+    for reason, same in by_reason.items():
+        shown = same if len(same) <= 3 else same[:1]
+        more = f" (and {len(same) - 1:,} more images)" if len(same) > 3 else ""
+        for row in shown:
+            print(f"set aside  {source}:{row['line']}: {printable(row['image_path'])}: {reason}{more}")
 
 
 def _refuse_source(out: Path | None, *sources: str) -> None:
@@ -239,13 +280,15 @@ def _refuse_source(out: Path | None, *sources: str) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from .data.importers import import_labels
+    from .data.labels import read_class_names
+    from .imports.door import import_labels
+    from .imports.found import Told
 
-    table = import_labels(args.source, args.out)
-    counts = ", ".join(
-        f"{printable(name)} {n:,}" for name, n in zip(table.class_names, (table.y == 1).sum(0), strict=True)
-    )
-    print(f"{len(table):,} images, {len(table.class_names)} classes ({counts}): {args.out}")
+    given = {known.name: getattr(args, known.name) for known in fields(Told)}
+    given |= {name: tuple(given[name]) for name in ("columns", "unknown", "split_values")}
+    given["classes"] = () if args.classes is None else tuple(read_class_names(Path(args.classes)))
+    print(import_labels(args.source, args.out, Told(**given)))
+    print(f"written: {args.out}")
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ class RunFailed(WorkbenchError):
 
 
 class LabelFaults(WorkbenchError):
-    """Every fault found in a labels file.
+    """Every fault found in a labels file; the text tells one that more than a few rows have once.
 
     Parameters
     ----------
@@ -25,12 +25,19 @@ class LabelFaults(WorkbenchError):
     faults : (physical line, message) pairs, in the order of the file
     """
 
-    SHOWN = 50
+    SHOWN, ALIKE = 50, 3
 
     def __init__(self, source: Path, faults: Sequence[tuple[int, str]]):
         self.source, self.faults = source, sorted(faults)
-        shown = [f"{source}:{line}: {message}" for line, message in self.faults[: self.SHOWN]]
-        if len(self.faults) > self.SHOWN:
-            shown.append(f"… and {len(self.faults) - self.SHOWN:,} more")
+        alike: dict[str, list[int]] = {}
+        for line, message in self.faults:
+            alike.setdefault(message, []).append(line)
+        shown = []
+        for message, lines in alike.items():
+            told = lines if len(lines) <= self.ALIKE else lines[:1]
+            more = "" if len(lines) <= self.ALIKE else f" (in {len(lines):,} rows)"
+            shown += [f"{source}:{line}: {message}{more}" for line in told]
+        if len(shown) > self.SHOWN:
+            shown = [*shown[: self.SHOWN], f"… and {len(shown) - self.SHOWN:,} more"]
         count = f"{len(self.faults):,} faults" if len(self.faults) > 1 else "1 fault"
         super().__init__("\n".join([f"{count} in {source}", *shown]))

@@ -183,6 +183,7 @@ def open_labels(
     classes_file: str | Path | None = None,
     splits_file: str | Path | None = None,
     corrections: str | Path | None = None,
+    tag_delimiter: str | None = None,
 ) -> LabelTable:
     """Read a notebook's labels file; the built-in data set is made on first need."""
     file = from_project(labels_file)
@@ -190,5 +191,5 @@ def open_labels(
         print(f"making the built-in data set in {DEMO_LABELS.parent} (once)")
         make_demo(file.parent)
     root, classes, splits = (None if p is None else from_project(p) for p in (image_root, classes_file, splits_file))
-    table = read_labels(file, root, classes, splits)
+    table = read_labels(file, root, classes, splits, tag_delimiter)
     return table if corrections is None else correct(table, read_corrections(from_project(corrections)))

@@ -4,15 +4,17 @@ import math
 import re
 from typing import Any
 
+_SIGNS = ("=", "+", "-", "@", ".")  # looked at first: a million paths are marked and unmarked
+
 
 def mark_path(path: str) -> str:
     """The path with `./` before it where a spreadsheet would take it for a formula."""
-    return f"./{path}" if re.match(r"(\./)*[=+\-@]", path) else path
+    return f"./{path}" if path[:1] in _SIGNS and re.match(r"(\./)*[=+\-@]", path) else path
 
 
 def unmark_path(path: str) -> str:
     """Undo `mark_path`."""
-    return path[2:] if re.match(r"(\./)+[=+\-@]", path) else path
+    return path[2:] if path[:1] == "." and re.match(r"(\./)+[=+\-@]", path) else path
 
 
 def mark_text(text: str) -> str:

@@ -11,7 +11,7 @@ from conftest import PROJECT
 PACKAGE = PROJECT / "mlworkbench"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The house, as docs/architecture.md draws it: a room may import itself, what can be reached from it, and the ground.
-ROOMS = ("data", "network", "scoring", "runs", "training", "analysis", "views", "deploy")
+ROOMS = ("tables", "data", "imports", "network", "scoring", "runs", "training", "analysis", "views", "deploy")
 GROUND = ("exceptions", "files", "progress", "settings", "text")
 ROOF = ("__init__", "__main__", "cli", "notebooks")
 ULTRALYTICS = {"network/foreign", "network/model", "training/ultralytics_arguments",
@@ -111,7 +111,8 @@ def test_rooms_stay_small(room):
     assert sum(inside.values()) <= CEILINGS.get(room, 900), (sum(inside.values()), inside)
 
 
-CEILINGS = {"data": 1380, "training": 1320, "views": 1180}  # more than the 900 lines that a room should have
+# More than the 900 lines that a room should have.
+CEILINGS = {"data": 1400, "imports": 1700, "tables": 950, "training": 1320, "views": 1200}
 
 
 def test_the_environment_file_names_nothing_that_pyproject_does_not():
@@ -133,9 +134,9 @@ def test_the_lock_holds_versions_only_and_every_dependency():
 
 def test_the_front_page_and_the_rooms_are_what_they_say():
     import mlworkbench
-    from mlworkbench import analysis, data, deploy, network, runs, scoring, training, views
+    from mlworkbench import analysis, data, deploy, imports, network, runs, scoring, tables, training, views
 
-    for place in (mlworkbench, analysis, data, deploy, network, runs, scoring, training, views):
+    for place in (mlworkbench, analysis, data, deploy, imports, network, runs, scoring, tables, training, views):
         assert place.__doc__ and place.__all__
         for name in place.__all__:
             assert getattr(place, name) is not None

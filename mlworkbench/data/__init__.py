@@ -7,7 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "labels": ["LabelTable", "read_labels", "save_labels"],
         "corrections": ["Correction", "correct", "read_corrections", "record", "withdraw"],
-        "importers": ["import_labels"],
         "demo": ["make_demo"],
         "images": ["ImageFault", "check_images", "load_image"],
         "duplicates": ["linked_rows", "near_duplicates"],

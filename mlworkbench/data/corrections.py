@@ -8,9 +8,10 @@ import filelock
 
 from ..exceptions import LabelFaults
 from ..files import write_csv, write_whole
+from ..tables.cells import label_of
+from ..tables.rows import read_table
 from ..text import mark_path, mark_text, short, unmark_path, unmark_text
 from .labels import LabelTable
-from .tables import label_of, read_table
 
 COLUMNS = ("image_path", "class", "old", "new", "mark")
 MARKS = ("wrong", "right", "unsure")

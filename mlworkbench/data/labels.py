@@ -1,11 +1,9 @@
 """Label tables from labels files in every canonical form, read as data and checked before anything else happens."""
 
 import hashlib
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +11,16 @@ import numpy as np
 
 from ..exceptions import LabelFaults, WorkbenchError
 from ..files import write_csv
-from ..text import is_text, mark_path, short, unmark_path
+from ..tables.ask import command
+from ..tables.cells import TAG_DELIMITERS, split_of
+from ..tables.columns import PATH_COLUMNS, Look
+from ..tables.layout import EXPECTED, layout_of, no_utf8, open_canonical
+from ..tables.rows import NOT_UTF8, open_regular, read_table
+from ..text import mark_path, short, unmark_path
 from .frames import frame_file
-from .tables import (
-    EXPECTED,
-    PATH_COLUMNS,
-    TAG_DELIMITERS,
-    UNKNOWN,
-    Layout,
-    Row,
-    labels_of,
-    mend_list,
-    open_layout,
-    open_regular,
-    parse_list,
-    read_table,
-    split_tags,
-)
+from .rows import SPLITS, CheckedRows
 
-SPLITS = ("train", "val", "test")
+SPLIT_COLUMN = "split"
 
 
 @dataclass(frozen=True)
@@ -119,46 +108,84 @@ def read_labels(
         with frame_file(path) as file:
             return read_labels(file, Path() if root is None else root, classes, splits, tag_delimiter)
     source = Path(path)
-    layout, rows = open_layout(source)
-    read = _Rows(layout)
+    if source.is_dir():
+        raise WorkbenchError(f"{source} is a folder and no labels file; to make one of it: {command(source)}")
+    start = Path(root) if root is not None else source.parent
+    names = (
+        read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]
+    )
+    seen, rows = open_canonical(source, None if root is None else start, names)
+    split_column = next((c for c in seen.splits if c.plain == SPLIT_COLUMN), None)
+    read = CheckedRows(layout_of(seen, split_column), source, None if root is None else start)
     read.take(rows)
     if not read.paths and not read.faults:
         read.faults.append((1, f"no rows; {EXPECTED}"))
+    if any(message == NOT_UTF8 for _, message in read.faults):
+        raise no_utf8(source, read.faults, read.root)
 
-    beside = source.parent / "classes.txt"
-    if classes is None and layout.form != "columns" and beside.is_file():
-        classes = beside
-    names = _class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]
+    form, beside = read.layout.form, source.parent / "classes.txt"
+    left_over = names is None and form != "columns" and beside.is_file()
+    if left_over:
+        names = read_class_names(beside)
     delimiter = tag_delimiter
-    if layout.form == "tags":
+    if form == "tags":
         delimiter = delimiter or next((d for d in TAG_DELIMITERS if any(d in str(cell) for cell in read.cells)), "|")
-        names, patterns = _patterns_of_tags(read, names, delimiter)
-    elif layout.form == "columns":
-        names, patterns = _patterns_of_columns(read, layout, names)
+        names, patterns = read.tags(names, delimiter, tag_delimiter is not None, beside if left_over else None)
+    elif form == "columns":
+        names, patterns = read.columns(names)
     else:
-        names, patterns = _patterns_of_lists(read, names)
+        names, patterns = read.lists(names, beside if left_over else None)
     read.tell_bad_cells()
-    kept, notes = read.without_repeats(patterns)
+    kept = read.without_repeats(patterns)
+    split = read.splits()
     if read.faults:
         raise LabelFaults(source, read.faults)
 
     every = np.array(read.which, np.int32)[kept]
+    paths = _with_slashes(np.array(read.paths, dtype=object)[kept], start, read.notes)
     table = LabelTable(
-        paths=np.array(read.paths, dtype=object)[kept],
+        paths=paths,
         class_names=names,
         y=patterns[every],
         lines=np.array(read.lines, np.int64)[kept],
-        root=Path(root) if root is not None else source.parent,
+        root=start,
         source=source,
         sha256=_digest(source),
-        tag_delimiter=delimiter if layout.form == "tags" else None,
+        tag_delimiter=delimiter if form == "tags" else None,
         given={name: value for name, value in options.items() if value is not None},
-        split=np.array(read.split, dtype=object)[kept] if layout.split is not None else None,
-        group=np.array(read.group, dtype=object)[kept] if layout.group is not None else None,
-        notes=tuple(notes),
+        split=None if split is None else split[kept],
+        group=np.array(read.group, dtype=object)[kept] if read.layout.group is not None else None,
+        notes=(*read.notes, *_unread_splits(seen, source)),
         extra={name: np.array(values, dtype=object)[kept] for name, values in read.extra.items()},
     )
     return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
+
+
+def _unread_splits(seen: Look, source: Path) -> list[tuple[str, str]]:
+    """Columns that look like a split beside classes that were chosen by name, and are none of them."""
+    return [
+        ("split", f"column {c.name!r} looks like a split and is not read as one; it is by: {command(source)}")
+        for c in seen.splits
+        if c.plain != SPLIT_COLUMN
+    ]
+
+
+def _with_slashes(paths: np.ndarray, root: Path, notes: list[tuple[str, str]]) -> np.ndarray:
+    """Paths [N] of Windows with `/` for the backslash, where the files lie so and not as they are written."""
+    backed = [row for row, path in enumerate(paths) if "\\" in path]
+    some = [paths[row] for row in backed[:: max(1, len(backed) // 50)]]
+    if not some or any((root / p).is_file() for p in some) or not any((root / _slashed(p)).is_file() for p in some):
+        return paths
+    paths = paths.copy()
+    paths[backed] = [_slashed(path) for path in paths[backed]]
+    notes.append(
+        ("paths", f"{len(backed):,} paths are written with \\ and read with /, such as {short(paths[backed[0]])}")
+    )
+    return paths
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/")
 
 
 def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
@@ -172,162 +199,28 @@ def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
         if not name.strip() or "\n" in name or "\r" in name:
             raise WorkbenchError(f"class name {name!r} does not fit on a line of classes.txt")
     extra = {name: values for name in ("split", "group") if (values := getattr(table, name)) is not None}
-    columns = [map(mark_path, table.paths), map(str, table.y.tolist()), *extra.values()]
+    columns = [map(mark_path, table.paths), _list_cells(table.y), *extra.values()]
     rows = write_csv(zip(*columns, strict=True), ("image_path", "labels", *extra))
     return {file.parent / "classes.txt": "".join(f"{name}\n" for name in table.class_names).encode(), file: rows}
 
 
-class _Rows:
-    """Rows taken apart: each distinct label cell is kept once, whatever the number of rows."""
-
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        self.paths: list[str] = []
-        self.lines, self.which = array("q"), array("i")
-        self.split: list[str] = []
-        self.group: list[str] = []
-        self.extra: dict[str, list[str]] = {name: [] for name, _ in layout.extra}
-        self.cells: list[Any] = []  # the distinct label cells
-        self.bad: dict[int, str] = {}  # what is wrong with those of them that are at fault
-        self.faults: list[tuple[int, str]] = []
-
-    def take(self, rows: Iterable[Row]) -> None:
-        layout = self.layout
-        known: dict[Any, int] = {}
-        labels_at = itemgetter(*layout.labels)
-        single = layout.form == "columns" and len(layout.labels) == 1
-        for line, cells in rows:
-            if isinstance(cells, str):
-                self.faults.append((line, cells))
-                continue
-            if not cells:
-                continue
-            if len(cells) != layout.width:
-                cells = self._fitted(cells)
-                if len(cells) != layout.width:
-                    self.faults.append((line, f"{len(cells)} cells; expected {layout.width}"))
-                    continue
-            path, cell = cells[layout.path], labels_at(cells)
-            try:
-                key, place = cell, known.get(cell)
-            except TypeError:  # a list, from JSON or Parquet
-                key = repr(cell)
-                place = known.get(key)
-            if place is None:
-                place = known[key] = len(self.cells)
-                self.cells.append((cell,) if single else cell)
-            if type(path) is not str or not path or not is_text(path):
-                self.faults.append((line, "empty image path" if path in ("", None) else f"{short(path)} is no path"))
-                continue
-            if layout.split is not None:
-                value = cells[layout.split]
-                if value not in SPLITS:
-                    self.faults.append((line, f"split {short(value)}; expected one of {', '.join(SPLITS)}"))
-                    continue
-                self.split.append(value)
-            if layout.group is not None:
-                self.group.append(_text(cells[layout.group]))
-            for name, at in layout.extra:
-                self.extra[name].append(_text(cells[at]))
-            self.paths.append(unmark_path(path))
-            self.lines.append(line)
-            self.which.append(place)
-
-    def _fitted(self, cells: list[Any]) -> list[Any]:
-        """A row of another length, mended where that is safe."""
-        if self.layout.form == "list":
-            cells = mend_list(cells, self.layout.labels[0])
-        while len(cells) > self.layout.width and cells[-1] in ("", None):  # spreadsheets leave empty cells behind
-            cells = cells[:-1]
-        return cells
-
-    def tell_bad_cells(self) -> None:
-        """A fault for every row whose label cell is at fault: one pass, however many cells are."""
-        pairs = zip(self.lines, self.which, strict=True)
-        self.faults += [(line, self.bad[place]) for line, place in pairs if place in self.bad]
-
-    def without_repeats(self, patterns: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Rows [M] to keep, one for each path; a path with other labels on another line is a fault."""
-        first = dict(zip(reversed(self.paths), range(len(self.paths) - 1, -1, -1), strict=True))
-        if len(first) == len(self.paths):
-            return np.arange(len(self.paths)), []
-        keep, repeated = np.ones(len(self.paths), bool), []
-        for row, path in enumerate(self.paths):
-            before = first[path]
-            if before == row:
-                continue
-            keep[row] = False
-            repeated.append(row)
-            if self.which[before] in self.bad or self.which[row] in self.bad:
-                continue
-            same = (patterns[self.which[before]] == patterns[self.which[row]]).all()
-            if not same or any(values and values[before] != values[row] for values in (self.split, self.group)):
-                what = "labels" if not same else "split or group"
-                self.faults.append(
-                    (self.lines[row], f"{short(path)} stands on line {self.lines[before]} with other {what}; keep one")
-                )
-        where = f"line {self.lines[repeated[0]]} and {len(repeated) - 1} more" if repeated else ""
-        return np.flatnonzero(keep), [("repeated", f"rows that repeat another one are read once: {where}")]
+def _list_cells(y: np.ndarray) -> Iterator[str]:
+    """A list for each row; unknown is written null, since a -1 could be meant as absent."""
+    known: dict[bytes, str] = {}
+    for row in np.ascontiguousarray(y):
+        text = known.get(key := row.tobytes())
+        if text is None:
+            text = known[key] = str(row.tolist()).replace("-1", "null")
+        yield text
 
 
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
+def read_class_names(file: Path) -> list[str]:
+    """Class names of a file, one a line.
 
-
-def _patterns_of_lists(read: _Rows, names: list[str] | None) -> tuple[list[str], np.ndarray]:
-    parsed = [parse_list(cell) for cell in read.cells]
-    rows_of = np.bincount(np.array(read.which, np.int32), minlength=len(parsed))
-    lengths: Counter[int] = Counter()
-    for labels, rows in zip(parsed, rows_of.tolist(), strict=True):
-        if isinstance(labels, list):
-            lengths[len(labels)] += rows
-    # Without names the length that most rows have is the right one, wherever the wrong ones stand.
-    width = len(names) if names is not None else lengths.most_common(1)[0][0] if lengths else 0
-    patterns = np.full((len(parsed), width), UNKNOWN, np.int8)
-    for place, labels in enumerate(parsed):
-        if isinstance(labels, str):
-            read.bad[place] = labels
-        elif labels is not None and len(labels) != width:
-            read.bad[place] = f"{len(labels)} labels; expected {width}, one for each class"
-        elif labels is not None:
-            patterns[place] = labels
-    return names if names is not None else [f"class_{i}" for i in range(width)], patterns
-
-
-def _patterns_of_columns(read: _Rows, layout: Layout, given: list[str] | None) -> tuple[list[str], np.ndarray]:
-    own = layout.class_names or []
-    if given is not None and sorted(given) != sorted(own):
-        odd = [name for name in (*given, *own) if (name in given) != (name in own)]
-        raise WorkbenchError(f"class {odd[0]!r} stands in only one of the header and the classes file")
-    patterns = np.full((len(read.cells), len(own)), UNKNOWN, np.int8)
-    for place, cells in enumerate(read.cells):
-        labels = labels_of(cells, lambda i: f"in column {own[i]!r}")
-        if isinstance(labels, str):
-            read.bad[place] = labels
-        else:
-            patterns[place] = labels
-    return (own, patterns) if given is None else (given, patterns[:, [own.index(name) for name in given]])
-
-
-def _patterns_of_tags(read: _Rows, names: list[str] | None, delimiter: str) -> tuple[list[str], np.ndarray]:
-    parsed = [split_tags(cell, delimiter) for cell in read.cells]
-    if names is None:
-        names = sorted({tag for tags in parsed if isinstance(tags, list) for tag in tags})
-    column = {name: c for c, name in enumerate(names)}
-    patterns = np.zeros((len(parsed), len(names)), np.int8)
-    for place, tags in enumerate(parsed):
-        if tags is None:
-            patterns[place] = UNKNOWN
-        elif isinstance(tags, str):
-            read.bad[place] = tags
-        elif odd := [tag for tag in tags if tag not in column]:
-            read.bad[place] = f"tag {short(odd[0])} is no class of the classes file"
-        else:
-            patterns[place, [column[tag] for tag in tags]] = 1
-    return names, patterns
-
-
-def _class_names(file: Path) -> list[str]:
+    Raises
+    ------
+    LabelFaults : an empty or repeated name, no UTF-8, an empty file
+    """
     with open_regular(file, "classes file") as stream:
         data = stream.read()
     try:
@@ -365,9 +258,10 @@ def _read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
             continue
         row = dict(zip(columns, cells, strict=False))
         path = next((row[name] for name in PATH_COLUMNS if row.get(name)), "")
-        if not isinstance(path, str) or not path or row.get("split") not in SPLITS:
+        split = split_of(row.get("split"))
+        if not isinstance(path, str) or not path or split is None:
             faults.append((line, f"expected image_path,split with a split of {', '.join(SPLITS)}"))
-        elif known.setdefault(unmark_path(path), row["split"]) != row["split"]:
+        elif known.setdefault(unmark_path(path), split) != split:
             faults.append((line, f"{short(path)} stands above with another split; keep one"))
     missing = [path for path in paths if path not in known]
     if missing and not faults:

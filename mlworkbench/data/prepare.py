@@ -1,7 +1,10 @@
 """Preparation: from a labels file to images that can be trained on, checked, set aside, split."""
 
+import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +12,13 @@ import pandas as pd
 from ..exceptions import WorkbenchError
 from ..progress import progress_bar
 from ..settings import Settings
+from ..tables.ask import command, safe
 from ..text import short
 from .duplicates import joined_groups, linked_rows, rows_together
+from .finder import Folders, find_images, why
 from .images import ImageFault, ImageInfo, check_images, images_hash
 from .labels import SPLITS, LabelTable
-from .splits import stratified_split
+from .splits import completed_split, stratified_split
 
 
 @dataclass(frozen=True)
@@ -101,27 +106,58 @@ def prepare(
     bad = np.array([isinstance(item, ImageFault) for item in found], bool)
     reasons = [str(item) for item in found if isinstance(item, ImageFault)]
     quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
+    causes = misnamed(table, quarantine.image_path[quarantine.reason == "missing"].tolist())
     if bad.mean() > max_quarantine or not infos:
         first = quarantine.iloc[0]
         too_many = f"more than {max_quarantine * 100:g}%" if bad.mean() > max_quarantine else "and none is left"
         message = (
             f"{table.source}: {bad.sum():,} of {len(table):,} images cannot be used (line {first.line}, "
-            f"{first.image_path!r}: {first.reason}), {too_many}; is the image root right?"
+            f"{first.image_path!r}: {first.reason}), {'; '.join([too_many, *causes])}"
         )
         raise TooFewImages(message, quarantine, table.notes)
+    missing = [] if table.split is None else [name for name in SPLITS if name not in set(table.split)]
     table = table.take(~bad)
     links = linked_rows(infos, table.group)
-    warnings = [*table.notes, *linked_images(table, links)]
+    warnings = [*table.notes, *([("missing", "; ".join(causes))] if causes else []), *linked_images(table, links)]
     groups = joined_groups(links)
-    split = table.split if table.split is not None else stratified_split(table.y, groups, seed)
+    if table.split is None:
+        split = stratified_split(table.y, groups, seed)
+    else:
+        split = completed_split(table.split, [name for name in missing if name != SPLITS[0]], table.y, groups, seed)
     for name in SPLITS:
-        rows = split == name
-        if not rows.any():
-            message = f"{table.source}: no image is left for the split {name!r}; expected at least one"
-            raise TooFewImages(message, quarantine, warnings)
+        held = int(np.count_nonzero(split == name))
+        if held and name in missing:
+            train = held + int(np.count_nonzero(split == SPLITS[0]))
+            what = f"the file gives no {name}: {held:,} of {train:,} train images are held out for it"
+            warnings.append(("split", f"{what}, by class and with groups whole"))
+        elif not held:
+            what = f"no image is left for the split {name!r}; expected at least one"
+            if name in missing:
+                what = f"no image has the split {name!r} and train has none to spare; give some in the column split"
+            raise TooFewImages(f"{table.source}: {what}", quarantine, warnings)
     warnings += label_balance(table, split)
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
+
+
+def misnamed(table: LabelTable, missing: list[str]) -> list[str]:
+    """Why images are missing as named, one text for each cause, with the step that finds them."""
+    if not missing:
+        return []
+    pairs = zip(missing, find_images(missing, [table.root], Folders()), strict=True)
+    told = why([(name, match) for name, match in pairs if match])
+    if not told:
+        nowhere = f"no file of such a name lies in or below {table.root}; --root DIR says where the images lie"
+        return [nowhere] if len(missing) == len(table) else []
+    causes = [message for _, _, message in told]
+    (cause, detail, _), *others = told
+    if cause == "below" and detail and not others and len(missing) == len(table):
+        return [f"{causes[0]}; the paths start in another root: --root {shlex.quote(str(table.root / detail))}"]
+    classes, root = table.given.get("classes"), table.root if table.given.get("root") is not None else None
+    options: tuple[str, ...] = ("--classes", str(classes)) if isinstance(classes, (str, Path)) else ()
+    strip = next((detail for cause, detail, _ in told if cause == "beginning" and detail), None)
+    options += () if strip is None else ("--strip-prefix", strip)
+    return [*causes, f"to have the paths written as the files are: {command(table.source, *options, images=root)}"]
 
 
 def image_traits(table: LabelTable) -> pd.DataFrame:
@@ -186,20 +222,51 @@ def label_balance(table: LabelTable, split: np.ndarray) -> list[Finding]:
     """
     names, y, found = [short(name) for name in table.class_names], table.y, []
     for part in SPLITS:
-        for c, positives in enumerate((y[split == part] == 1).sum(0).tolist()):
-            has = f"class {names[c]} has {positives or 'no'} positive{'s' * (positives > 1)} in {part}: "
-            if positives == 0:
-                means = "nothing to learn it from" if part == "train" else "it has no score there"
-                found.append(("no positive", f"{has}{means}; add images"))
-            elif positives < FEW:
-                found.append(("rare", f"{has}one image more or less changes everything; add images"))
+        positives = (y[split == part] == 1).sum(0)
+        means = "nothing to learn it from" if part == "train" else "it has no score there"
+        if few := np.flatnonzero(positives == 0).tolist():
+            has = f"class {names[few[0]]} has" if len(few) == 1 else f"{len(few)} classes have"
+            which = "" if len(few) == 1 else f" ({_listed([names[c] for c in few])})"
+            found.append(("no positive", f"{has} no positive in {part}{which}: {means}; add images"))
+        if few := np.flatnonzero((positives > 0) & (positives < FEW)).tolist():
+            counts = [f"{positives[c]} positive{'s' * bool(positives[c] > 1)}" for c in few]
+            has = f"class {names[few[0]]} has {counts[0]} in {part}" if len(few) == 1 else (
+                f"{len(few)} classes have fewer than {FEW} positives in {part} "
+                f"({_listed([f'{names[c]} {positives[c]}' for c in few])})"
+            )  # fmt: skip
+            found.append(("rare", f"{has}: one image more or less changes everything; add images"))
     known = (y >= 0).sum(0)
     for c in np.flatnonzero((y == 1).sum(0) > ALWAYS * np.maximum(known, 1)).tolist():
         share = f"class {names[c]} is present in {(y[:, c] == 1).sum() / known[c]:.0%} of the images: "
         found.append(("always on", f"{share}who always guesses yes scores well; add images without it"))
     if unknown := int((y < 0).all(1).sum()):
         found.append(("unknown", f"{unknown:,} images have no known label: they teach nothing; label or remove them"))
-    return found + _implications(names, y)
+    return found + _implications(names, y) + _nothing(table)
+
+
+def _listed(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
+
+
+NOTHING = re.compile(r"(no|none|nothing|normal|negative|background|empty|healthy)([ _-].*)?", re.IGNORECASE)
+
+
+def _nothing(table: LabelTable) -> list[Finding]:
+    """Classes such as `No Finding` that never stand beside another."""
+    found = []
+    for c in (c for c, name in enumerate(table.class_names) if NOTHING.fullmatch(name.strip())):
+        here = table.y[:, c] == 1
+        if (
+            here.any()
+            and not (np.delete(table.y, c, axis=1)[here] == 1).any()
+            and (np.delete(table.y, c, 1) == 1).any()
+        ):
+            name = table.class_names[c]
+            what = f"class {short(name)} never stands beside another: does it say that nothing is present?"
+            if table.tag_delimiter is not None:
+                what += f" Without it: {command(table.source, *safe(('--negative', name)))}"
+            found.append(("alone", what))
+    return found
 
 
 def _implications(names: list[str], y: np.ndarray) -> list[Finding]:

@@ -14,11 +14,25 @@ def stratified_split(y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.nda
     return np.array(SPLITS, dtype=object)[stratified_parts(y, groups, FRACTIONS, seed)]
 
 
+def completed_split(
+    split: np.ndarray, missing: Sequence[str], y: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Splits [N] with those that are missing ("val", "test") held out of "train", each at its share of these."""
+    names, rows, split = [SPLITS[0], *missing], np.flatnonzero(split == SPLITS[0]), split.copy()
+    if missing and len(np.unique(groups[rows])) >= len(names):
+        shares = np.array([FRACTIONS[SPLITS.index(name)] for name in names])
+        parts = stratified_parts(y[rows], groups[rows], (shares / shares.sum()).tolist(), seed)
+        split[rows] = np.array(names, dtype=object)[parts]
+    return split
+
+
 def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int = 0) -> np.ndarray:
     """Part rows so that each class keeps its share in every part, and no group is parted.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011) over groups instead of rows: the
-    rarest class is served first, each of its groups going where that class is most wanted.
+    rarest class is served first, each of its groups going where that class is most wanted. What is less than an image
+    of the class for every part goes where rows are most wanted for that part's share, so that classes of one or two
+    images keep the shares together. No part stays empty while there are as many groups.
 
     Parameters
     ----------
@@ -42,22 +56,20 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
     while len(order):
         # Each group goes into its part once, and only the class that is served decides which: the wishes for the
         # others can wait until the class is done. So nothing is as large as groups times classes.
-        if left.any():
+        by_class = left.any()
+        if by_class:
             rarest = np.argmin(np.where(left > 0, left, np.inf))
             positives = np.bincount(group_of[y[:, rarest] == 1], minlength=len(size))
             served, need = order[positives[order] > 0], wanted[:, rarest].tolist()
         else:
-            positives, served, need = size, order, wanted_rows
+            positives, served, need = size, order, [0.0] * len(shares)
         parts = []
         for by, rows in zip(positives[served].tolist(), size[served].tolist(), strict=True):
-            best = _most_wanted(need, range(len(need)))
-            if len(best) > 1:
-                best = _most_wanted(wanted_rows, best)
+            best = _wanting(need, wanted_rows, shares)
             chosen = best[rng.integers(len(best))] if len(best) > 1 else best[0]
             parts.append(chosen)
-            need[chosen] -= by
-            if need is not wanted_rows:
-                wanted_rows[chosen] -= rows
+            need[chosen] -= by if by_class else 0
+            wanted_rows[chosen] -= rows
         part_of[served] = parts
         order = order[part_of[order] < 0]
         rows = np.flatnonzero(np.isin(np.arange(len(size)), served)[group_of])
@@ -65,10 +77,29 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
             placed = (y[rows[part_of[group_of[rows]] == part]] == 1).sum(0)
             wanted[part] -= placed
             left -= placed
-    return part_of[group_of]
+    return _none_empty(part_of, size, len(shares))[group_of]
 
 
-def _most_wanted(need: list[float], parts: Sequence[int]) -> list[int]:
-    """Those of these parts that want most, as far as rounding can tell."""
-    most = max(need[part] for part in parts) - 1e-9
-    return [part for part in parts if need[part] >= most]
+def _wanting(need: list[float], wanted_rows: list[float], shares: Sequence[float]) -> list[int]:
+    """The parts that want a class most; where none wants a whole image of it, those that want rows most."""
+    most = max(need)
+    if most >= 1 - 1e-9:
+        best = [part for part, wish in enumerate(need) if wish >= most - 1e-9]
+    else:
+        best = [part for part, wish in enumerate(need) if wish > 1e-9] or list(range(len(need)))
+    fill = [wanted_rows[part] / shares[part] for part in best]
+    return [part for part, rows in zip(best, fill, strict=True) if rows >= max(fill) - 1e-9]
+
+
+def _none_empty(part_of: np.ndarray, size: np.ndarray, parts: int) -> np.ndarray:
+    """The part of each group, with a small group for each part that has none, from one that has several."""
+    part_of = part_of.copy()
+    for empty in set(range(parts)) - set(part_of.tolist()):
+        groups = np.bincount(part_of, minlength=parts)
+        rows = np.bincount(part_of, weights=size, minlength=parts)
+        if groups.max() < 2:
+            break
+        largest = np.argmax(np.where(groups > 1, rows, -1))
+        own = np.flatnonzero(part_of == largest)
+        part_of[own[np.argmin(size[own])]] = empty
+    return part_of

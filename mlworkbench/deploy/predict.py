@@ -16,12 +16,13 @@ import torch
 
 from ..data.images import SUFFIXES, ImageFault, is_image, kind_of, load_image
 from ..data.labels import LabelTable
-from ..data.tables import PATH_COLUMNS, read_table
 from ..exceptions import WorkbenchError
 from ..network.batches import Batch, squared
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
+from ..tables.columns import PATH_COLUMNS
+from ..tables.rows import read_table
 from ..text import number, printable, short, unmark_path
 
 log = logging.getLogger("mlworkbench")

@@ -1,10 +1,29 @@
-"""Finding of a reader: what a source says of images and labels, before any image is looked for."""
+"""Finding of a reader: what a source says of images and labels, before any image is looked for, and its gathering."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
+
+from ..exceptions import WorkbenchError
+from ..tables.columns import Told
+from ..text import is_text, short
+
+__all__ = ["Found", "Gathering", "Told"]
+
+MOST_LABELS = 4_000_000_000  # images times classes: 4 GB
+HEEDED = {
+    "images",
+    "image_suffix",
+    "strip_prefix",
+    "columns",
+    "classes",
+    "negative",
+    "split_values",
+}  # whatever the source is
 
 
 @dataclass
@@ -32,35 +51,144 @@ class Found:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the options say where the source does not; None and empty are "not said".
+class Gathering:
+    """Images and their labels, in the order in which they come.
+
+    The same image again is the same row. What is present in one place is present; where nothing is said of an image
+    anywhere, all its labels are unknown.
+
+    Parameters
+    ----------
+    told : its `classes`, if any, are all that there are, in order; its `columns` are those that are wanted, and its
+        `negative` the one that means that nothing is there
 
     Attributes
     ----------
-    image_column : column (or key) of the image paths
-    image_suffix : extension of names that have none, such as ".jpg"
-    images : folder in which the images lie
-    columns : those that are classes, or the one that holds the labels
-    negative : the value that means absent where it is not 0
-    unknown : values that mean unknown
-    blank : what an empty cell means, "absent" or "unknown"
-    delimiter : what parts several labels in a cell
-    strip_prefix : beginning of the paths that is to be left out
-    min_confidence : least confidence of a label that counts as present
-    split_column : column of the splits
-    classes : names of the classes, in order, from a file
+    rows, columns : images and classes, with their places
+    only : names of the classes that are wanted; all, where it is empty
+    present : how many labels are
+    located : what an image's name becomes before it is kept
     """
 
-    image_column: str | None = None
-    image_suffix: str | None = None
-    images: Path | None = None
-    columns: tuple[str, ...] = ()
-    negative: str | None = None
-    unknown: tuple[str, ...] = ()
-    blank: str | None = None
-    delimiter: str | None = None
-    strip_prefix: str | None = None
-    min_confidence: float | None = None
-    split_column: str | None = None
-    classes: tuple[str, ...] = ()
+    def __init__(self, told: Told):
+        self.rows: dict[str, int] = {}
+        self.columns = {name: column for column, name in enumerate(told.classes)}
+        self.only = told.columns
+        self.located: Callable[[str], str] = str
+        self._listed = dict.fromkeys(told.classes)
+        self.notes: list[tuple[str, str]] = []
+        self.present = 0
+        self._counts = Counter[tuple[str, str]]()
+        self._told = told
+        self._split: list[str] = []
+        self._group: list[str] = []
+        self._known = bytearray()
+        self._at, self._column, self._value = array("i"), array("i"), array("b")
+
+    def image(self, name: str, split: str = "", known: bool = True, group: str = "") -> int:
+        """Row of an image; `known` tells whether a class that is not named for it is absent, or unknown."""
+        name = self.located(name)
+        row = self.rows.get(name)
+        if row is None:
+            row = self.rows[name] = len(self.rows)
+            self._split.append(split)
+            self._group.append(group)
+            self._known.append(known)
+        else:
+            self._known[row] |= known
+            self._split[row] = self._split[row] or split
+        return row
+
+    def listed(self, names: Iterable[str]) -> list[int]:
+        """Columns of classes that the source lists, in its order and whether or not they occur."""
+        names = list(names)
+        columns = [self.column(name) for name in names]
+        self._listed |= dict.fromkeys(names)
+        return columns
+
+    def column(self, name: str) -> int:
+        """Column of a class, a new one where there is none yet; those that nobody lists are sorted in the end.
+
+        Raises
+        ------
+        WorkbenchError : the classes were given, and this is none of them
+        """
+        column = self.columns.get(name)
+        if column is None:
+            if self._told.classes:
+                raise WorkbenchError(f"class {short(name)} is not among those of --classes; add it there")
+            if not name.strip() or not is_text(name):
+                raise WorkbenchError(f"class name {short(name)} is empty or no UTF-8 text; give the class a name")
+            column = self.columns[name] = len(self.columns)
+        return column
+
+    def add(self, row: int, column: int, value: int = 1) -> None:
+        """One label: 1, 0 or -1."""
+        self._at.append(row)
+        self._column.append(column)
+        self._value.append(value)
+        self.present += value == 1
+
+    def label(self, row: int, names: Iterable[str], value: int = 1) -> None:
+        """The same label of several classes."""
+        for name in names:
+            self.add(row, self.column(name), value)
+
+    def note(self, kind: str, count: int, message: str) -> None:
+        """A note that begins with how many there are, if there are any; the same from many files is one."""
+        self._counts[kind, message] += count
+
+    def found(self, what: str, places: Sequence[Path], source: Path, *heeded: str) -> Found:
+        """All of it; `heeded` are the options that mean something for this kind of source.
+
+        Raises
+        ------
+        WorkbenchError : no image, no label that is present, more of them than fit into memory, or an idle option
+        """
+        for option in fields(self._told):
+            if option.name not in HEEDED.union(heeded) and getattr(self._told, option.name) != option.default:
+                flag = option.name.replace("_", "-")
+                raise WorkbenchError(f"{source} ({what}): --{flag} means nothing here; leave it out")
+        names = [*self._listed, *sorted(self.columns.keys() - self._listed.keys())]
+        if missing := [name for name in self.only if name not in self.columns]:
+            raise WorkbenchError(f"{source}: --columns names {short(missing[0])}; its classes are {', '.join(names)}")
+        if not self.rows:
+            raise WorkbenchError(f"{source} ({what}) names no image")
+        if not self.present:
+            raise WorkbenchError(
+                f"{source} ({what}) has {len(self.rows):,} images and no label at all; "
+                "label some, or export the labels too"
+            )
+        if len(self.rows) * len(names) > MOST_LABELS:
+            raise WorkbenchError(
+                f"{source} ({what}) has {len(self.rows):,} images times {len(names):,} classes, more than fit into "
+                "memory; are these texts, or ids, and no class names?"
+            )
+        y = np.zeros((len(self.rows), len(names)), np.int8)
+        y[np.frombuffer(self._known, np.uint8) == 0] = -1
+        at, column, value = (np.array(each) for each in (self._at, self._column, self._value))
+        place = np.empty(len(names), np.int32)
+        place[[self.columns[name] for name in names]] = np.arange(len(names))
+        for each in (0, -1, 1):  # the last one stays
+            y[at[value == each], place[column[value == each]]] = each
+        images, split, group = list(self.rows), self._split, self._group
+        if odd := [row for row, image in enumerate(images) if not image or not is_text(image)]:
+            self.note("left out", len(odd), f"images have no name or one that is no UTF-8 ({short(images[odd[0]])})")
+            y = np.delete(y, odd, axis=0)
+            rows = sorted(set(range(len(images))) - set(odd))
+            images, split, group = ([each[row] for row in rows] for each in (images, split, group))
+        kept = [name for name in self.only or names if name != self._told.negative]
+        if left := [name for name in names if name not in kept]:
+            self.note("left out", len(left), f"classes by --columns or --negative: {', '.join(left[:10])}")
+            names, y = kept, y[:, [names.index(name) for name in kept]]
+        counted = [(kind, f"{count:,} {message}") for (kind, message), count in self._counts.items() if count]
+        return Found(
+            what,
+            names,
+            images,
+            y,
+            places,
+            split if any(split) else None,
+            group if any(group) else None,
+            [*dict.fromkeys(self.notes), *counted],
+        )

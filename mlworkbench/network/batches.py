@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
 from ..data.images import load_named
-from ..data.tables import UNKNOWN
+from ..tables.cells import UNKNOWN
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

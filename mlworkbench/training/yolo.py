@@ -22,8 +22,9 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
-from ..data.labels import read_labels
+from ..data.labels import LabelTable, read_labels
 from ..exceptions import WorkbenchError
+from ..imports.door import is_folder, what_folder
 from ..network import model as models
 from ..network.batches import squared
 from ..runs import folder as folder_of
@@ -152,7 +153,8 @@ class MultiLabelYOLO(YOLO):
 
         Parameters
         ----------
-        data : a labels file, a DataFrame, or a LabelTable
+        data : a labels file, a DataFrame, or a LabelTable; of a folder or YAML, as theirs takes it, the import command
+            is told
         resume : go on with the run that this `weights/last.pt` belongs to, or the one named here; its own arguments may
             be given again
 
@@ -163,7 +165,7 @@ class MultiLabelYOLO(YOLO):
         if trainer is not None:
             raise WorkbenchError("trainer is this package's own; what it should do otherwise goes into callbacks")
         data, resume = given.pop("data", None), given.pop("resume", False)
-        table = None if data is None else read_labels(data)
+        table = None if data is None else _read(data)
         if resume:
             run = _run_of(self.ckpt_path if resume is True else resume)
             again = _again(run, given)
@@ -211,6 +213,18 @@ class MultiLabelYOLO(YOLO):
 def _run_of(weights: Any) -> Run:
     """The run whose `weights/` a checkpoint lies in, if there is one."""
     return Run(Path(str(weights)).parent.parent)
+
+
+def _read(data: Any) -> LabelTable:
+    """The labels that `data` is or names.
+
+    Raises
+    ------
+    WorkbenchError : it is a folder or a YAML, as Ultralytics takes it: says what it is, and the import command
+    """
+    if isinstance(data, (str, Path)) and is_folder(Path(data)):
+        raise WorkbenchError(what_folder(Path(data)))
+    return read_labels(data)
 
 
 PLACE = ("project", "name", "exist_ok", "save_dir")

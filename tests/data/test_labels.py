@@ -89,13 +89,15 @@ def test_every_fault_at_once_with_its_physical_line(write_labels):
 
 def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    file = write_labels([("a.jpg", [0, 1])] + [(f"{i}.jpg", [0]) for i in range(60)])
+    rows = [(f"{i}.jpg", [0]) for i in range(60)] + [(f"{i}.png", [0, 1, i]) for i in range(2, 62)]
+    file = write_labels([(f"{i}.gif", [0, 1]) for i in range(130)] + rows)
     with pytest.raises(LabelFaults) as caught:
         read_labels(file)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"60 faults in {file}"
-    assert lines[1] == f"{file}:3: 1 labels; expected 2, one for each class"
-    assert lines[-1] == "… and 10 more" and len(lines) == 52
+    assert lines[0] == f"120 faults in {file}" and len(caught.value.faults) == 120
+    assert lines[1] == f"{file}:132: 1 labels; expected 2, one for each class (in 60 rows)"  # one cause, one line
+    assert lines[2] == f"{file}:192: '2' in place 3 is no label; expected 0, 1 or -1 (unknown)"
+    assert lines[-1] == "… and 11 more" and len(lines) == 52
 
 
 @pytest.mark.parametrize(
@@ -105,12 +107,12 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ("image_path,labels\n", 1, "no rows"),
         ('image_path,labels,labels\na,"[1]","[1]"\n', 1, "more than once"),
         ("image_path,split\na,train\n", 1, "no column of labels"),
-        ("name,labels\na,1\n", 1, "neither a header nor a row"),
+        ("name,labels\na,1\n", 1, "no column of image paths among 'name, labels'"),
         ("[\n", 1, "neither a header nor a row"),
         ('{"images": [], "annotations": []}\n', 1, "no column of image paths"),
         ("image_path,cat,\na,1,0\n", 1, "column 3 has no name"),
         ("image_path,cat\na,1,0\n", 2, "3 cells; expected 2"),
-        ("image_path,cat\na,maybe\n", 2, "'maybe' in column 'cat' is no label"),
+        ("image_path,cat\na,1\nb,0\nc,maybe\n", 4, "'maybe' in column 'cat' is no label"),
         ('["a", [0, 1]]\n["b", [0, 1], 2]\n', 2, "3 cells; expected 2"),
         ('{"image_path": "a", "labels": [0]}\n{"image_path": "b", "lables": [0]}\n', 2, "key 'lables'"),
         ('{"image_path": 5, "labels": [0]}\n', 1, "'5' is no path"),
@@ -118,7 +120,7 @@ def test_the_text_names_file_and_line_and_counts_the_rest(write_labels, tmp_path
         ('{"image_path": "a", "\\ud800": 0}\n', 1, "a column name is not UTF-8"),
         ('{"image_path": "a", "tags": ["\\ud800"]}\n', 1, "is no list of tags"),
         ('a.jpg,"[0, 1]"\nb.jpg,"[0, 1\n', 2, "quotes"),
-        ('image_path,labels,split\na,"[1]",dev\n', 2, "'dev'"),
+        ('image_path,labels,split\na,"[1]",spare\n', 2, "'spare'"),
     ],
 )
 def test_faults_of_the_whole_file(write_labels, text, line, part):
@@ -128,7 +130,10 @@ def test_faults_of_the_whole_file(write_labels, text, line, part):
 
 def test_not_utf8_and_missing(tmp_path):
     (tmp_path / "latin.csv").write_bytes('a.jpg,"[1]"\né.jpg,"[1]"\n'.encode("latin-1"))
-    assert faults_of(tmp_path / "latin.csv") == [(2, "not UTF-8 text; save the file in UTF-8")]
+    with pytest.raises(
+        WorkbenchError, match="line 2 is not UTF-8 text; save the file in UTF-8 .*or have it read as Win"
+    ):
+        read_labels(tmp_path / "latin.csv")
     with pytest.raises(WorkbenchError, match="No such file"):
         read_labels(tmp_path / "absent.csv")
 
@@ -138,7 +143,8 @@ def test_faults_in_class_names(write_labels, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ncat\n")
     assert faults_of(file) == [(2, "class 'cat' stands more than once")]
     (tmp_path / "classes.txt").write_text("cat\ndog\nhat\n")
-    assert faults_of(file) == [(2, "2 labels; expected 3, one for each class")]
+    what = f"lists of 2 labels, but {tmp_path / 'classes.txt'} has 3 names ('cat, dog, hat'); move that file away, or"
+    assert faults_of(file) == [(2, f"{what} give the right one with --classes FILE")]
 
 
 NAMES = ["cat", "N/A", "null", "<script>", "=1+1", "$x$", "true", "a,b", "'quoted"]
@@ -250,7 +256,7 @@ def test_a_parquet_file_of_endless_rows_is_refused_by_its_own_count(tmp_path, mo
     pyarrow.parquet.write_table(
         pyarrow.table({"image_path": ["a"] * 100, "labels": [[1]] * 100}), tmp_path / "l.parquet"
     )
-    monkeypatch.setattr("mlworkbench.data.tables.MAX_ROWS", 99)
+    monkeypatch.setattr("mlworkbench.tables.rows.MAX_ROWS", 99)
     with pytest.raises(WorkbenchError, match="100 rows, over the limit of 99"):
         read_labels(tmp_path / "l.parquet")
 
@@ -296,16 +302,17 @@ def test_a_quote_that_is_never_closed_is_a_fault_of_its_own_line(write_labels):
 
 def test_a_pipe_or_a_folder_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
-    for name in ("pipe.csv", "."):
-        with pytest.raises(WorkbenchError, match="no regular file"):
-            read_labels(tmp_path / name)
+    with pytest.raises(WorkbenchError, match="no regular file"):
+        read_labels(tmp_path / "pipe.csv")
+    with pytest.raises(WorkbenchError, match=f"is a folder .*mlworkbench import {tmp_path} --out"):
+        read_labels(tmp_path)
 
 
 @pytest.mark.parametrize("cell", ["__import__('os').system('touch executed')", "[" * 100_000, "9" * 5000, "[1e999]"])
 def test_cells_are_data_and_never_code(write_labels, tmp_path, monkeypatch, cell):
     monkeypatch.chdir(tmp_path)
-    file = write_labels(f"image_path,labels\na.jpg,{quoted(cell)}\n")
-    assert len(faults_of(file)) == 1 and not (tmp_path / "executed").exists()
+    file = write_labels(f'image_path,labels\na.jpg,{quoted(cell)}\nb.jpg,"[0]"\nc.jpg,"[1]"\n')
+    assert [line for line, _ in faults_of(file)] == [2] and not (tmp_path / "executed").exists()
 
 
 one_line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1)

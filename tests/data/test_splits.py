@@ -1,10 +1,11 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlworkbench.data.splits import FRACTIONS, stratified_parts, stratified_split
+from mlworkbench.data.splits import FRACTIONS, completed_split, stratified_parts, stratified_split
 
 
 def deviation(y, split):
@@ -43,24 +44,33 @@ def test_sizes():
 
 def one_by_one(y, groups, shares, seed):
     """The algorithm as it is told: every wish is brought up to date after every group."""
-    rng = np.random.default_rng(seed)
+    rng, shares = np.random.default_rng(seed), np.array(shares)
     names = np.unique(groups)
     size = np.array([(groups == name).sum() for name in names])
     positives = np.array([(y[groups == name] == 1).sum(0) for name in names])
-    wanted_rows, wanted, left = np.array(shares) * len(y), np.outer(shares, positives.sum(0)), positives.sum(0)
+    wanted_rows, wanted, left = shares * len(y), np.outer(shares, positives.sum(0)), positives.sum(0)
     order, part_of = np.lexsort((rng.random(len(names)), -size)), np.full(len(names), -1)
     while (part_of < 0).any():
         rarest = np.argmin(np.where(left > 0, left, np.inf)) if left.any() else None
         for group in order[part_of[order] < 0]:
             if rarest is not None and positives[group, rarest] == 0:
                 continue
-            need = wanted_rows if rarest is None else wanted[:, rarest]
+            need = np.zeros(len(shares)) if rarest is None else wanted[:, rarest]
             best = np.flatnonzero(need >= need.max() - 1e-9)
-            best = best[wanted_rows[best] >= wanted_rows[best].max() - 1e-9] if len(best) > 1 else best
-            part_of[group] = chosen = rng.choice(best)
+            if need.max() < 1 - 1e-9:  # less than an image is left to each part
+                best = np.flatnonzero(need > 1e-9) if (need > 1e-9).any() else np.arange(len(shares))
+            fill = (wanted_rows / shares)[best]
+            best = best[fill >= fill.max() - 1e-9]
+            part_of[group] = chosen = rng.choice(best) if len(best) > 1 else best[0]
             wanted[chosen] -= positives[group]
             wanted_rows[chosen] -= size[group]
             left = left - positives[group]
+    for empty in range(len(shares)):  # the smallest group of the largest part that can spare one
+        counts = [(part_of == part).sum() for part in range(len(shares))]
+        if counts[empty] == 0 and max(counts) > 1:
+            rows = [size[part_of == part].sum() if counts[part] > 1 else -1 for part in range(len(shares))]
+            own = np.flatnonzero(part_of == np.argmax(rows))
+            part_of[own[np.argmin(size[own])]] = empty
     return part_of[np.searchsorted(names, groups)]
 
 
@@ -80,3 +90,53 @@ def test_nothing_is_as_large_as_groups_times_classes_in_wide_numbers(rng):
     stratified_split(y, np.arange(10_000))
     assert tracemalloc.get_traced_memory()[1] < 3 * y.nbytes
     tracemalloc.stop()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 8), st.sampled_from([0.02, 0.1, 0.5]))
+def test_no_split_is_empty_while_there_are_three_groups_to_give(seed, rows, classes, often):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((rows, classes)) < often).astype(np.int8)
+    groups = rng.integers(0, rng.integers(1, rows + 1), rows)
+    split = stratified_split(y, groups, seed % 100)
+    assert len(set(split)) == min(3, len(np.unique(groups)))
+    assert all(len(set(split[groups == group])) == 1 for group in np.unique(groups))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([1, 1, 1, 2, 2, 3, 5, 9, 40]), min_size=12, max_size=120), st.integers(0, 99))
+def test_long_tails_keep_the_shares(sizes, seed):
+    y = np.repeat(np.eye(len(sizes), dtype=np.int8), sizes, 0)
+    split = stratified_split(y, np.arange(len(y)), seed)
+    shares = [(split == name).mean() for name in ("train", "val", "test")]
+    assert np.abs(np.array(shares) - FRACTIONS).max() <= 0.04 + 1 / len(y)
+    # a class of several images is trained on wherever it is tested
+    assert all((y[split == "train", c] == 1).any() for c, images in enumerate(sizes) if images > 1)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 10])
+def test_a_hundred_classes_of_few_images_each(images):
+    y = np.repeat(np.eye(100, dtype=np.int8), images, 0)
+    split = stratified_split(y, np.arange(len(y)))
+    assert np.abs(np.array([(split == name).mean() for name in ("train", "val", "test")]) - FRACTIONS).max() < 0.02
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([("val",), ("test",), ("val", "test")]))
+def test_a_missing_split_is_taken_from_train_by_class_and_with_groups_whole(seed, missing):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((200, 4)) < [0.1, 0.2, 0.4, 0.6]).astype(np.int8)
+    groups = rng.integers(0, 120, 200)
+    first = {("val",): "test", ("test",): "val"}.get(missing, "train")
+    given_ = np.array([first] * 40 + ["train"] * 160, object)
+    groups[:40] += 1000
+    split = completed_split(given_, missing, y, groups, seed % 100)
+    assert (split[given_ != "train"] == given_[given_ != "train"]).all()  # what is given stays
+    assert set(split) == {"train", "val", "test"}
+    assert all(len(set(split[groups == group])) == 1 for group in np.unique(groups))
+    train = given_ == "train"
+    expected = 0.15 / (0.7 + 0.15 * len(missing))
+    for name in missing:
+        assert abs((split[train] == name).mean() - expected) < 0.04
+        assert (y[split == name] == 1).any(0).all()
+    assert (completed_split(split, (), y, groups) == split).all()

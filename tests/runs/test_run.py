@@ -278,9 +278,16 @@ def test_too_many_bad_images_or_an_empty_split_are_refused(write_labels, picture
         WorkbenchError, match=r"1 of 4 images cannot be used \(line 2, 'a0.png': missing\), more than 20%"
     ):
         prepare(table)
-    given = small_table(write_labels, picture, [(f"a{i}", i, [1]) for i in range(3)], split=["train", "train", "test"])
+    rows = [(f"a{i}", i, [1]) for i in range(4)]
+    held = prepare(small_table(write_labels, picture, rows[1:], split=["train", "train", "test"]))
+    assert sorted(held.split) == ["test", "train", "val"] and held.split[2] == "test"  # the missing one is of train
+    assert "the file gives no val: 1 of 2 train images are held out for it" in dict(held.warnings)["split"]
+    with pytest.raises(WorkbenchError, match="no image has the split 'val' and train has none to spare"):
+        prepare(small_table(write_labels, picture, rows[1:3], split=["train", "test"]))
+    table = small_table(write_labels, picture, rows, split=["val", "train", "train", "test"])
+    (tmp_path / "a0.png").unlink()
     with pytest.raises(WorkbenchError, match="no image is left for the split 'val'"):
-        prepare(given)
+        prepare(table, max_quarantine=1.0)
 
 
 def test_nothing_usable_is_refused_whatever_is_allowed(write_labels, picture, tmp_path):

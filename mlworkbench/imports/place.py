@@ -1,0 +1,103 @@
+"""Places of images: the file on disk of every image that a source names, as a path below the new labels file."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.finder import Folders, Match, find_images, why
+from ..exceptions import WorkbenchError
+from ..tables.columns import stem_of
+from ..text import short
+from .found import Found, Told
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Images of a source that are on disk.
+
+    Attributes
+    ----------
+    rows : int64 [M], which images of the source
+    paths : list of M str, relative to the folder of the labels file
+    unlabelled : how many images lie beside them that the source does not name
+    notes : (kind, message) pairs
+    """
+
+    rows: np.ndarray
+    paths: list[str]
+    unlabelled: int
+    notes: list[tuple[str, str]]
+
+
+def place_images(found: Found, told: Told, out: Path) -> Placed:
+    """The files of the images that a source names.
+
+    Raises
+    ------
+    WorkbenchError : no image is on disk, or some lie outside the folder of `out`
+    """
+    names = [_mended(name, told) for name in found.images]
+    places = [Path(told.images)] if told.images is not None else [Path(place) for place in found.places]
+    listed = Folders()
+    matches = find_images(names, places, listed)
+    rows = [row for row, match in enumerate(matches) if match]
+    if not rows:
+        looked = ", ".join(dict.fromkeys(str(place) for place in places))
+        raise WorkbenchError(
+            f"{found.what}: none of {len(names):,} images is found, the first {short(found.images[0])}; looked in and "
+            f"below {looked}; --images DIR says where they lie"
+        )
+    pairs = ((name, match) for name, match in zip(found.images, matches, strict=True) if match and match.cause)
+    notes = [("paths", message) for _, _, message in why(pairs)]
+    if missing := [row for row, match in enumerate(matches) if match is None]:
+        first = short(found.images[missing[0]])
+        notes.append(
+            ("left out", f"{len(missing):,} of {len(names):,} images are not on disk and left out, the first {first}")
+        )
+    paths = _below([match for match in matches if match], out, listed)
+    unlabelled = sum(map(listed.images, {match.folder for match in matches if match})) - len(set(paths))
+    return Placed(np.array(rows, np.int64), paths, max(0, unlabelled), notes)
+
+
+def _mended(name: str, told: Told) -> str:
+    """A name as the options change it."""
+    if told.strip_prefix:
+        start = told.strip_prefix.rstrip("/\\")
+        if name.startswith(start):
+            name = name[len(start) :].lstrip("/\\")
+    if told.image_suffix and stem_of(name) == name.replace("\\", "/").rpartition("/")[2]:
+        name += told.image_suffix if told.image_suffix.startswith(".") else f".{told.image_suffix}"
+    return name
+
+
+def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
+    """Paths relative to the folder of `out`, links resolved.
+
+    Raises
+    ------
+    WorkbenchError : some are not below it
+    """
+    start = os.path.realpath(out.parent)
+    folders: dict[str, tuple[str, dict[str, bool]]] = {}
+    paths = []
+    for match in matches:
+        known = folders.get(match.folder)
+        if known is None:
+            inside = os.path.relpath(os.path.realpath(match.folder), start).replace(os.sep, "/")
+            known = folders[match.folder] = "" if inside == "." else f"{inside}/", listed.names(match.folder)
+        path = known[0] + match.name
+        if known[1].get(match.name):  # a link, which may lead out of the folder
+            path = os.path.relpath(os.path.realpath(f"{match.folder}/{match.name}"), start).replace(os.sep, "/")
+        paths.append(path)
+    outside = [path for path in paths if path.startswith("../")]
+    if outside:
+        whole = [os.path.normpath(f"{start}/{path}") for path in (*outside, *paths[:1])]
+        above = os.path.commonpath([start, *(os.path.dirname(path) for path in whole)])  # noqa: PTH120
+        raise WorkbenchError(
+            f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels "
+            f"file: give --out {shlex.quote(str(Path(above) / out.name))}"
+        )
+    return paths

@@ -1,0 +1,166 @@
+"""Refusals that ask: what was seen in a file that could mean two things, and the one import command that settles it."""
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import WorkbenchError
+from ..text import short
+from .cells import is_blank, label_of
+from .columns import LABEL_COLUMNS, PATH_COLUMNS, Column, Look
+
+Options = tuple[str, ...]
+
+
+def command(source: Path, *options: str, images: Path | None = None) -> str:
+    """The command, quoted for a shell, that imports `source`: into a folder above the images, beside no classes.txt.
+
+    `images` is where the image paths start, if that is not the folder of the source.
+    """
+    folder = source if source.is_dir() else source.parent
+    if images is not None and not _inside(images, folder):
+        folder = images
+    given = [*options, *(["--images", str(images)] if images is not None else [])]
+    above = folder
+    while (above / "classes.txt").exists() and len(above.resolve().parts) > 2:
+        above = above.parent if above.name not in ("", "..") else above / ".."
+    name = f"{source.stem}-labels.csv" if (above / "labels.csv").exists() else "labels.csv"
+    number = 2
+    while (above / name).exists():
+        name, number = f"{source.stem}-labels-{number}.csv", number + 1
+    return shlex.join(["mlworkbench", "import", str(source), "--out", str(above / name), *given])
+
+
+def _inside(folder: Path, above: Path) -> bool:
+    here, there = os.path.realpath(folder), os.path.realpath(above)
+    return os.path.commonpath((here, there)) == there
+
+
+class Asks(WorkbenchError):
+    """A file that could mean several things, or is somebody else's form.
+
+    Parameters
+    ----------
+    what : what is seen and what it could mean, one for each cause
+    options : what the import command is told
+    seen : the columns
+    images : where the image paths start, if that was told
+    """
+
+    def __init__(self, source: Path, what: Sequence[str], options: Options, seen: str, images: Path | None = None):
+        columns = f"; columns seen: {seen}" if seen else ""
+        way = command(source, *options, images=images)
+        super().__init__(f"{source}: {'; '.join(what)}{columns}. To read it so: {way}")
+
+
+def doubts(look: Look) -> tuple[list[str], Options]:
+    """What of a table is not in a canonical form, one text for each cause, and the options that import needs."""
+    found = doubts_of_path(look)
+    options: Options = ()
+    if look.boxes:
+        boxes = ", ".join(c.name for c in look.boxes)
+        found.append(f"one line for each box ({boxes}): the lines of an image are to be joined")
+    if look.confidence:
+        found.append(f"{look.confidence.name!r} seems to be the confidence of a label")
+    splits = [c for c in look.splits if c.plain != "split"]
+    found += [
+        f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in splits if c.flag or c.kind == "split"
+    ]
+    if look.form in ("tags", "lists") and look.header and look.labels[0].plain not in LABEL_COLUMNS:
+        found.append(f"the labels seem to stand in {look.labels[0].name!r} (names such as {_few(look.labels[0])})")
+    if look.form == "lists" and look.header and _bare(look):
+        found.append(f"the lists in {look.labels[0].name!r} have no brackets ({_few(look.labels[0])})")
+    if look.form == "columns":
+        odd = [c for c in look.rest if c.name] + [c for c in splits if not c.flag and c.kind != "split"]
+        found += [f"{c.name!r} {_no_class(c)}" for c in odd]
+        if odd and len(" ".join(c.name for c in look.labels)) < 300:
+            options += ("--columns", *(c.name for c in look.labels))
+    if not look.form and look.words:
+        found += [f"{c.name!r} holds words ({_few(c)}), no 0 and 1" for c in look.words]
+        found.append("each word could be made a class")
+        options += ("--columns", *(c.name for c in look.words))
+    return found, safe(options)
+
+
+def doubts_of_path(look: Look) -> list[str]:
+    """What keeps a path column from being canonical."""
+    if not look.header and not (look.form == "lists" and len(look.columns) == 2 and not _bare(look)):
+        return [f"no header and no list such as [0, 1, 1, 0] in brackets: {_headerless(look)}"]
+    if look.header and look.path and look.path.plain not in PATH_COLUMNS:
+        bare = "" if look.path.has_suffixes else ", without extension"
+        return [f"the image paths seem to stand in {look.path.name!r}{bare}, which is not called {PATH_COLUMNS[0]}"]
+    return []
+
+
+def _bare(look: Look) -> bool:
+    """Whether lists of labels are written without brackets."""
+    values = look.labels[0].values
+    return 2 * sum(isinstance(value, str) and "[" not in value for value in values) > len(values)
+
+
+def safe(options: Options) -> Options:
+    """Options whose values may begin with a hyphen, as argparse takes them."""
+    if any(value.startswith("-") for value in options[1:]):
+        return tuple(f"{options[0]}={value}" for value in options[1:])
+    return options
+
+
+def _few(column: Column) -> str:
+    shown = ", ".join(str(value)[:30] for value in column.values[:3])
+    return shown + ", …" * (len(column.values) > 3)
+
+
+def _no_class(column: Column) -> str:
+    if column.kind == "labels":
+        return f"holds 0 and 1 ({_few(column)}), but by its name it is no class"
+    return f"holds {column.kind} ({_few(column)}), no 0 and 1" if column.values else "is empty"
+
+
+def _headerless(look: Look) -> str:
+    what = {"columns": "then 0 or 1 for each class", "lists": "then 0 or 1 for each class", "tags": "then names"}
+    first = next(iter(look.path.values), "") if look.path else ""
+    return f"a path ({short(first)}) and {what.get(look.form, 'no labels')}; the names of classes go into classes.txt"
+
+
+def label_doubt(cells: Iterable[tuple[Any, int]], blank_told: bool = False) -> tuple[str, Options] | None:
+    """Whether labels could mean two things: no 0 anywhere, or -1 most frequent and 0 rare.
+
+    `cells` are (label, times) pairs as they stand in the file.
+    """
+    counts: Counter[str] = Counter()
+    for cell, times in cells:
+        label = label_of(cell)
+        counts["blank" if label == -1 and is_blank(cell) else str(label)] += times
+    ones, zeros, minus, blanks = (counts[key] for key in ("1", "0", "-1", "blank"))
+    seen = f"{ones:,} times 1, {zeros:,} times 0, {minus:,} times -1, {blanks:,} blank"
+    if minus and ones and zeros == 0:
+        return (
+            f"no label is 0: is -1 absent here (as in CelebA), or unknown? ({seen}; the command reads -1 as 0, absent; "
+            "with --unknown -1 it is unknown)",
+            ("--negative", "-1"),
+        )
+    if minus > ones > zeros and minus > blanks:
+        return (
+            f"-1 is most frequent and 0 is rare: is -1 absent and 0 undecided here (as in Pascal VOC), or -1 unknown? "
+            f"({seen}; the command reads -1 as absent and 0 as unknown; with --unknown -1 it is the other way round)",
+            ("--negative", "-1", "--unknown", "0"),
+        )
+    if blanks and ones and zeros == 0 and not blank_told:
+        return (
+            f"no label is 0: is a blank cell absent here, or unknown? ({seen}; the command reads blank as 0, absent; "
+            "with --blank unknown it is unknown)",
+            ("--blank", "absent"),
+        )
+    return None
+
+
+def joined_doubt(names: int, joined: tuple[str, list[str]]) -> str:
+    """What is asked where names seem to be several names joined by a sign, see `cells.joined_names`."""
+    sign, some = joined
+    return (
+        f"of {names} classes some seem to be several joined by {sign!r}, such as {short(some[0])}; the command "
+        "parts them there (each one name? then with --delimiter '|')"
+    )
