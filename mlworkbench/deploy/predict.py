@@ -188,11 +188,13 @@ def _paths_in(file: Path) -> list[str]:
     WorkbenchError : no column holds names of images, or a row cannot be read
     """
     table = read_table(file, "file of image paths")
-    rows = []
+    rows: list[list[str]] = []
     for line, cells in table.rows:
         if isinstance(cells, str):
             raise WorkbenchError(f"{file}:{line}: {cells}")
-        rows.append([cell if isinstance(cell, str) else "" for cell in cells])
+        texts = [cell if isinstance(cell, str) else "" for cell in cells]
+        # Where only spaces part what stands there, they may be those of a path.
+        rows.append([" ".join(texts)] if table.delimiter == " " and _called_image(texts[-1]) else texts)
     header = [cell.strip().lower() for cell in table.keys or next(iter(rows), [])]
     at = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
     if at is None:  # no name that we know: the column in which most cells are called images
