@@ -21,6 +21,7 @@ from .found import Found, Told
 
 SHOWN = 5  # examples in a note
 NO_LABEL = 2
+MANY = 200  # classes; more than that and than every other image are texts or ids
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -48,7 +49,7 @@ def read(source: Path, told: Told) -> Found | None:
     if not look.form:
         what = [f"{c.name!r} holds words, and each word could be made a class" for c in look.words]
         if what:
-            raise Asks(source, what, safe(("--columns", *(c.name for c in look.words))), look.seen, told.images)
+            raise Asks(source, what, safe("--columns", *(c.name for c in look.words)), look.seen, told)
         raise WorkbenchError(f"{source}: no column of labels is seen: {look.seen}; --columns NAME says which it is")
     return _Reading(source, told, names, table).rows(look, rows, places)
 
@@ -75,7 +76,7 @@ class _Reading:
 
     def asks(self, what: str, options: tuple[str, ...], look: Look | None = None) -> Asks:
         """The refusal that asks."""
-        return Asks(self.source, [what], options, look.seen if look else "", self.told.images)
+        return Asks(self.source, [what], options, look.seen if look else "", self.told)
 
     def rows(self, look: Look, rows: Iterator[Row], places: list[Path]) -> Found:
         """What the rows of a table with fixed columns say."""
@@ -276,9 +277,16 @@ class _Reading:
             cells, sure = [cell for cell, _ in apart.cells], [_number(value) for _, value in apart.cells]
         parts, numbered = self._parts(cells, look)
         names = self._class_names(parts, numbered)
-        place = {name: c for c, name in enumerate(names)}
         row_of, which = _images(apart.paths), np.array(apart.which, np.int32)
         images = int(row_of.max()) + 1
+        if len(names) > max(MANY, images // 2):
+            what = (
+                f"{look.labels[0].name!r} holds {len(names):,} names for {images:,} images, such as {short(names[0])}"
+            )
+            raise WorkbenchError(
+                f"{self.source}: {what}; if these are texts or ids, --columns NAME says where labels are"
+            )
+        place = {name: c for c, name in enumerate(names)}
         explicit = sure is not None and self._explicit(sure, look)
         y = np.full((images, len(names)), UNKNOWN, np.int8)
         said = np.array([tags is not None for tags in parts], bool)
@@ -303,7 +311,7 @@ class _Reading:
         """Names of each cell (None: nobody says), and whether all of them are numbers."""
         part, joined, count = self.meaning.parting(cells)
         if joined and not self.names:
-            raise self.asks(joined_doubt(count, joined), safe(("--delimiter", joined[0])), look)
+            raise self.asks(joined_doubt(count, joined), safe("--delimiter", joined[0]), look)
         parts = [self.meaning.names(cell, part) for cell in cells]
         return parts, all(tag.isdecimal() for tags in parts for tag in tags or ())
 
@@ -386,7 +394,9 @@ class _Reading:
             path = str(cells[at])
             split[path] = str(cells[0]) if at and str(cells[0]).upper() not in ("UNASSIGNED", "ML_USE") else ""
             names = (str(cell).strip() for cell in cells[at + 1 :])
-            labels.setdefault(path, []).extend(name for name in names if name and not _number_like(name))
+            labels.setdefault(path, []).extend(
+                name for name in names if name and not re.fullmatch(r"-?\d*\.?\d+", name)
+            )
         class_names = self._class_names(labels.values(), False)
         place = {name: c for c, name in enumerate(class_names)}
         y = np.zeros((len(labels), len(class_names)), np.int8)
@@ -424,10 +434,6 @@ def _number(value: Any) -> float:
         return float(str(value).replace(",", "."))
     except ValueError:
         return 1.0
-
-
-def _number_like(text: str) -> bool:
-    return re.fullmatch(r"-?\d*\.?\d+", text) is not None
 
 
 def _some(values: Iterable[str]) -> str:
