@@ -563,3 +563,30 @@ def test_a_hyphen_in_names_of_columns_does_not_break_the_command(folder, capsys)
     (folder / "labels.csv").write_text(text)
     table = read_labels(settled(asked(capsys, "check", "labels.csv")))
     assert table.class_names == ["-cat", "it's a dog", "hat"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (one_hot("key,cat,dog,hat"), ["--min-confidence", "0.5"], "there is no column of confidences"),
+        (one_hot("key,cat,dog,hat"), ["--delimiter", "|"], "there is no column of names"),
+        (one_hot("key,cat,dog,hat"), ["--negative", "-2"], "--negative -2: no label says so"),
+        (named("|".join, "key,tags"), ["--unknown", "catt"], "--unknown catt: no label says so"),
+        (one_hot("key,cat,dog,hat"), ["--split-values", "1=val"], "--split-column NAME says which column"),
+        (one_hot("key,cat,dog,hat"), ["--group-column", "patient"], "no such column; expected one of cat, dog, hat"),
+        (one_hot("key,cat,dog,hat"), ["--image-column", "path"], "no such column; expected one of key, cat, dog, hat"),
+        (long("key,label,score", lambda n: [n, "high" if n == "dog" else 1]), [], "the confidence 'high' is no number"),
+        (one_hot("key,cat,dog,hat", yes="maybe"), ["--columns", "cat", "dog"], "cat: maybe"),
+        (long("key,label,split", lambda n: [n, "test" if n == "hat" else "train"]), [], "give an image another split"),
+        ("key,note\n" + "".join(f"pics/p{i % 8}.png,note {i} of {i + 1}\n" for i in range(900)), ["--columns", "note"],
+         "are these texts or ids?"),
+        (one_hot("key,cat,dog,hat") + "pics/p0.png,0,1,1\n", [], "keep one line of each image"),
+    ],
+)  # fmt: skip
+def test_options_and_cells_that_cannot_be_meant(folder, capsys, text, options, words):
+    (folder / "labels.csv").write_text(text)
+    capsys.readouterr()
+    status = main(["import", "labels.csv", "--out", "a.csv", *options])
+    said = capsys.readouterr()
+    assert words in said.out + said.err and status == (0 if words == "cat: maybe" else 2), said
+    assert (folder / "a.csv").exists() == (status == 0)
