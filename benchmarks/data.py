@@ -1,4 +1,4 @@
-"""Reading, checking and splitting labelled data, as ratios in one run: `make bench` or `make bench-quick`.
+"""Reading, importing, checking and splitting labelled data, as ratios in one run: `make bench` or `make bench-quick`.
 
 Nothing here is a test: machines differ and are noisy. Each line says what is compared with what.
 """
@@ -47,6 +47,45 @@ def reading(folder: Path, rows: int) -> None:
         file.write_text(header + "".join(lines))
         print(f"reading, {name}: ", end="", flush=True)
         subprocess.run([sys.executable, "-c", READ, file], check=True)
+
+
+IMPORT = """
+import sys, time
+from mlworkbench.imports.door import import_labels
+start = time.perf_counter()
+found = import_labels(sys.argv[1], sys.argv[2])
+seconds = time.perf_counter() - start
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+peak = int(status["VmHWM"].split()[0]) * 1024 / 1e9
+print(f"{len(found.table):,} images: {seconds:.1f} s, peak memory {peak:.2f} GB")
+"""
+
+
+def importing(folder: Path, rows: int) -> None:
+    """Foreign tables through the door, found, written and read again; the images are empty files."""
+    rng = np.random.default_rng(0)
+    paths = [f"{i // 1000:04d}/photo_{i:07d}" for i in range(rows)]
+    for start in range(0, rows, 1000):
+        (folder / "photos" / paths[start][:4]).mkdir(parents=True)
+        for path in paths[start : start + 1000]:
+            (folder / "photos" / f"{path}.jpg").touch()
+    y = (rng.random((rows, 20)) < 0.1).astype(int).tolist()
+    files = {
+        "one column per class": (
+            "photo,age," + ",".join(f"c{i}" for i in range(20)) + "\n",
+            (f"photos/{p}.jpg,33,{','.join(map(str, row))}\n" for p, row in zip(paths, y, strict=True)),
+        ),
+        "one row for each label": (
+            "ImageID,LabelName,Confidence\n",
+            (f"photos/{paths[i // 3]}.jpg,class {c},1\n" for i, c in enumerate(rng.integers(0, 50, rows).tolist())),
+        ),
+    }
+    for name, (header, lines) in files.items():
+        (folder / "table.csv").write_text(header + "".join(lines))
+        for file in (folder / "out.csv", folder / "classes.txt"):
+            file.unlink(missing_ok=True)
+        print(f"importing {rows:,} rows, {name}: ", end="", flush=True)
+        subprocess.run([sys.executable, "-c", IMPORT, folder / "table.csv", folder / "out.csv"], check=True)
 
 
 def decoding(folder: Path, times: int) -> None:
@@ -154,6 +193,7 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = cache
         folder = Path(name)
         reading(folder, 100_000 if quick else 1_000_000)
+        importing(folder, 100_000 if quick else 1_000_000)
         decoding(folder, 5 if quick else 21)
         checking(folder, 100 if quick else 1000)
         alike(8000 if quick else 80_000)

@@ -103,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         "--columns", nargs="+", action="extend", default=[], metavar="NAME",
         help="columns that are classes, or the one that holds their names (default: found)",
     )  # fmt: skip
-    sub.add_argument("--classes", metavar="FILE", help="all class names in order, one a line (default: as they occur)")
+    sub.add_argument(
+        "--classes", dest="classes_file", type=Path, metavar="FILE",
+        help="all class names in order, one a line (default: as they occur)",
+    )  # fmt: skip
     sub.add_argument("--delimiter", metavar="C", help="what parts several names in a cell (default: found)")
     sub.add_argument(
         "--negative", metavar="VALUE", help="value that means absent, or name that means that nothing is there"
@@ -284,9 +287,9 @@ def _import(args: argparse.Namespace) -> None:
     from .imports.door import import_labels
     from .imports.found import Told
 
-    given = {known.name: getattr(args, known.name) for known in fields(Told)}
+    given: dict[str, Any] = {known.name: getattr(args, known.name, None) for known in fields(Told)}
     given |= {name: tuple(given[name]) for name in ("columns", "unknown", "split_values")}
-    given["classes"] = () if args.classes is None else tuple(read_class_names(Path(args.classes)))
+    given["classes"] = () if args.classes_file is None else tuple(read_class_names(args.classes_file))
     print(import_labels(args.source, args.out, Told(**given)))
     print(f"written: {args.out}")
 

@@ -184,7 +184,7 @@ def why(matches: Iterable[tuple[str, Match]]) -> list[tuple[str, str, str]]:
         written, match = pairs[0]
         details = {match.detail for _, match in pairs}
         detail = match.detail if len(details) == 1 else ""
-        where = f"{short(written)} is {short(os.path.join(match.folder, match.name))}"  # noqa: PTH118
+        where = f"{short(written)} is {short(os.path.normpath(f'{match.folder}/{match.name}'))}"
         what = {
             "beginning": f"begin with {detail or match.detail}, which is not here",
             "below": f"lie in {detail or 'folders'} below",

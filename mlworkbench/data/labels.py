@@ -13,11 +13,11 @@ from ..exceptions import LabelFaults, WorkbenchError
 from ..files import write_csv
 from ..tables.ask import command
 from ..tables.cells import TAG_DELIMITERS, split_of
-from ..tables.columns import PATH_COLUMNS, Look
+from ..tables.columns import PATH_COLUMNS, Look, Told
+from ..tables.frames import frame_file
 from ..tables.layout import EXPECTED, layout_of, no_utf8, open_canonical
 from ..tables.rows import NOT_UTF8, open_regular, read_table
 from ..text import mark_path, short, unmark_path
-from .frames import frame_file
 from .rows import SPLITS, CheckedRows
 
 SPLIT_COLUMN = "split"
@@ -114,14 +114,20 @@ def read_labels(
     names = (
         read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]
     )
-    seen, rows = open_canonical(source, None if root is None else start, names)
+    told = Told(
+        images=None if root is None else start,
+        classes=tuple(names or ()),
+        classes_file=Path(classes) if isinstance(classes, (str, Path)) else None,
+        delimiter=tag_delimiter,
+    )
+    seen, rows = open_canonical(source, told)
     split_column = next((c for c in seen.splits if c.plain == SPLIT_COLUMN), None)
-    read = CheckedRows(layout_of(seen, split_column), source, None if root is None else start)
+    read = CheckedRows(layout_of(seen, split_column), source, told)
     read.take(rows)
     if not read.paths and not read.faults:
         read.faults.append((1, f"no rows; {EXPECTED}"))
     if any(message == NOT_UTF8 for _, message in read.faults):
-        raise no_utf8(source, read.faults, read.root)
+        raise no_utf8(source, read.faults, told)
 
     form, beside = read.layout.form, source.parent / "classes.txt"
     left_over = names is None and form != "columns" and beside.is_file()
@@ -130,7 +136,7 @@ def read_labels(
     delimiter = tag_delimiter
     if form == "tags":
         delimiter = delimiter or next((d for d in TAG_DELIMITERS if any(d in str(cell) for cell in read.cells)), "|")
-        names, patterns = read.tags(names, delimiter, tag_delimiter is not None, beside if left_over else None)
+        names, patterns = read.tags(names, delimiter, beside if left_over else None)
     elif form == "columns":
         names, patterns = read.columns(names)
     else:
@@ -155,16 +161,19 @@ def read_labels(
         given={name: value for name, value in options.items() if value is not None},
         split=None if split is None else split[kept],
         group=np.array(read.group, dtype=object)[kept] if read.layout.group is not None else None,
-        notes=(*read.notes, *_unread_splits(seen, source)),
+        notes=(*read.notes, *_unread_splits(seen, source, told)),
         extra={name: np.array(values, dtype=object)[kept] for name, values in read.extra.items()},
     )
     return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
 
 
-def _unread_splits(seen: Look, source: Path) -> list[tuple[str, str]]:
+def _unread_splits(seen: Look, source: Path, told: Told) -> list[tuple[str, str]]:
     """Columns that look like a split beside classes that were chosen by name, and are none of them."""
     return [
-        ("split", f"column {c.name!r} looks like a split and is not read as one; it is by: {command(source)}")
+        (
+            "split",
+            f"column {c.name!r} looks like a split and is not read as one; it is by: {command(source, told=told)}",
+        )
         for c in seen.splits
         if c.plain != SPLIT_COLUMN
     ]

@@ -13,6 +13,7 @@ from ..exceptions import WorkbenchError
 from ..progress import progress_bar
 from ..settings import Settings
 from ..tables.ask import command, safe
+from ..tables.columns import Told
 from ..text import short
 from .duplicates import joined_groups, linked_rows, rows_together
 from .finder import Folders, find_images, why
@@ -153,11 +154,22 @@ def misnamed(table: LabelTable, missing: list[str]) -> list[str]:
     (cause, detail, _), *others = told
     if cause == "below" and detail and not others and len(missing) == len(table):
         return [f"{causes[0]}; the paths start in another root: --root {shlex.quote(str(table.root / detail))}"]
-    classes, root = table.given.get("classes"), table.root if table.given.get("root") is not None else None
-    options: tuple[str, ...] = ("--classes", str(classes)) if isinstance(classes, (str, Path)) else ()
     strip = next((detail for cause, detail, _ in told if cause == "beginning" and detail), None)
-    options += () if strip is None else ("--strip-prefix", strip)
-    return [*causes, f"to have the paths written as the files are: {command(table.source, *options, images=root)}"]
+    options = () if strip is None else ("--strip-prefix", strip)
+    return [
+        *causes,
+        f"to have the paths written as the files are: {command(table.source, *options, told=_told(table))}",
+    ]
+
+
+def _told(table: LabelTable) -> Told:
+    """What `read_labels` was told, as import is told it."""
+    root, classes = table.given.get("root"), table.given.get("classes")
+    return Told(
+        images=None if root is None else Path(root),
+        classes_file=Path(classes) if isinstance(classes, (str, Path)) else None,
+        delimiter=table.given.get("tag_delimiter"),
+    )
 
 
 def image_traits(table: LabelTable) -> pd.DataFrame:
@@ -264,7 +276,7 @@ def _nothing(table: LabelTable) -> list[Finding]:
             name = table.class_names[c]
             what = f"class {short(name)} never stands beside another: does it say that nothing is present?"
             if table.tag_delimiter is not None:
-                what += f" Without it: {command(table.source, *safe(('--negative', name)))}"
+                what += f" Without it: {command(table.source, *safe('--negative', name), told=_told(table))}"
             found.append(("alone", what))
     return found
 

@@ -21,6 +21,7 @@ from ..tables.cells import (
     split_of,
     split_tags,
 )
+from ..tables.columns import Told
 from ..tables.layout import Apart, Layout
 from ..text import short
 
@@ -31,14 +32,14 @@ TOLD_ONCE = 3  # faults of one cause that are told one by one; more of them are 
 class CheckedRows(Apart):
     """Rows of a labels file, what is wrong with them, and what they could mean besides."""
 
-    def __init__(self, layout: Layout, source: Path, root: Path | None):
+    def __init__(self, layout: Layout, source: Path, told: Told):
         super().__init__(layout)
-        self.source, self.root = source, root
+        self.source, self.told = source, told
         self.notes: list[tuple[str, str]] = []
 
     def asks(self, what: str, options: tuple[str, ...]) -> Asks:
         """The refusal that asks what the labels mean."""
-        return Asks(self.source, [what], options, "", self.root)
+        return Asks(self.source, [what], options, "", self.told)
 
     def line_of(self, place: int) -> int:
         """The line of the first row with this distinct cell."""
@@ -124,22 +125,20 @@ class CheckedRows(Apart):
             times = self.times
             blanks = sum(int(times[place]) * sum(map(is_blank, self.cells[place])) for place in unknown)
             if blanks:
-                way = command(self.source, "--blank", "absent", images=self.root)
+                way = command(self.source, "--blank", "absent", told=self.told)
                 self.notes.append(
                     ("blank", f"{blanks:,} blank cells are taken as unknown; if blank means absent: {way}")
                 )
 
-    def tags(
-        self, names: list[str] | None, delimiter: str, told: bool, beside: Path | None
-    ) -> tuple[list[str], np.ndarray]:
+    def tags(self, names: list[str] | None, delimiter: str, beside: Path | None) -> tuple[list[str], np.ndarray]:
         """Class names, and labels [K, C] of the distinct cells, each the names of what is present."""
         if loose := [c for c in self.cells if names_of(c) is None and names_of(c, loose=True) is not None]:
             raise self.asks(f"cells such as {short(loose[0])} are lists of names in brackets, without quotes", ())
         parsed = [split_tags(cell, delimiter) for cell in self.cells]
         if names is None:
             names = sorted({tag for tags in parsed if isinstance(tags, list) for tag in tags})
-            if not told and (joined := joined_names(names, delimiter)):
-                raise self.asks(joined_doubt(len(names), joined), safe(("--delimiter", joined[0])))
+            if self.told.delimiter is None and (joined := joined_names(names, delimiter)):
+                raise self.asks(joined_doubt(len(names), joined), safe("--delimiter", joined[0]))
         column = {name: c for c, name in enumerate(names)}
         patterns = np.zeros((len(parsed), len(names)), np.int8)
         odd: dict[str, int] = {}

@@ -30,9 +30,9 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
     """Part rows so that each class keeps its share in every part, and no group is parted.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011) over groups instead of rows: the
-    rarest class is served first, each of its groups going where that class is most wanted. What is less than an image
-    of the class for every part goes where rows are most wanted for that part's share, so that classes of one or two
-    images keep the shares together. No part stays empty while there are as many groups.
+    rarest class is served first, each of its groups going where that class is most wanted. Of a class so rare that
+    some part's share of it is less than an image, what is left over goes where rows are most wanted for that part's
+    share, so that such classes keep the shares together. No part stays empty while there are as many groups.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
     _, group_of = np.unique(groups, return_inverse=True)
     size = np.bincount(group_of)
     left = np.array([np.count_nonzero(column == 1) for column in y.T], np.int64)  # [C] positives not yet in a part
+    few = left * min(shares) < 1 - 1e-9  # [C]
     wanted_rows = (np.array(shares) * len(y)).tolist()  # [P] rows that each part still wants
     wanted = np.outer(shares, left)  # [P, C] positives, likewise
     part_of = np.full(len(size), -1)
@@ -65,7 +66,7 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
             positives, served, need = size, order, [0.0] * len(shares)
         parts = []
         for by, rows in zip(positives[served].tolist(), size[served].tolist(), strict=True):
-            best = _wanting(need, wanted_rows, shares)
+            best = _wanting(need, wanted_rows, shares, not by_class or few[rarest])
             chosen = best[rng.integers(len(best))] if len(best) > 1 else best[0]
             parts.append(chosen)
             need[chosen] -= by if by_class else 0
@@ -80,10 +81,10 @@ def stratified_parts(y: np.ndarray, groups: np.ndarray, shares: Sequence[float],
     return _none_empty(part_of, size, len(shares))[group_of]
 
 
-def _wanting(need: list[float], wanted_rows: list[float], shares: Sequence[float]) -> list[int]:
-    """The parts that want a class most; where none wants a whole image of it, those that want rows most."""
+def _wanting(need: list[float], wanted_rows: list[float], shares: Sequence[float], few: bool) -> list[int]:
+    """The parts that want a class most; of one that is `few`, where none wants a whole image, by their rows."""
     most = max(need)
-    if most >= 1 - 1e-9:
+    if not few or most >= 1 - 1e-9:
         best = [part for part, wish in enumerate(need) if wish >= most - 1e-9]
     else:
         best = [part for part, wish in enumerate(need) if wish > 1e-9] or list(range(len(need)))

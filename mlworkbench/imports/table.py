@@ -21,6 +21,7 @@ from .found import Found, Told
 
 SHOWN = 5  # examples in a note
 NO_LABEL = 2
+MANY = 200  # classes; more than that and than every other image are texts or ids
 
 
 def read(source: Path, told: Told) -> Found | None:
@@ -48,7 +49,7 @@ def read(source: Path, told: Told) -> Found | None:
     if not look.form:
         what = [f"{c.name!r} holds words, and each word could be made a class" for c in look.words]
         if what:
-            raise Asks(source, what, safe(("--columns", *(c.name for c in look.words))), look.seen, told.images)
+            raise Asks(source, what, safe("--columns", *(c.name for c in look.words)), look.seen, told)
         raise WorkbenchError(f"{source}: no column of labels is seen: {look.seen}; --columns NAME says which it is")
     return _Reading(source, told, names, table).rows(look, rows, places)
 
@@ -75,7 +76,7 @@ class _Reading:
 
     def asks(self, what: str, options: tuple[str, ...], look: Look | None = None) -> Asks:
         """The refusal that asks."""
-        return Asks(self.source, [what], options, look.seen if look else "", self.told.images)
+        return Asks(self.source, [what], options, look.seen if look else "", self.told)
 
     def rows(self, look: Look, rows: Iterator[Row], places: list[Path]) -> Found:
         """What the rows of a table with fixed columns say."""
@@ -90,18 +91,32 @@ class _Reading:
         made = self._columns if look.form == "columns" else self._lists if look.form == "lists" else self._tags
         class_names, row_of, y = made(apart, look)
         first = np.unique(row_of, return_index=True)[1]
-        images = [apart.paths[row] for row in first]
-        split = self._splits(apart, look)
+        split, group = self._splits(apart, look), apart.group or None
+        for what, values in (("split", split), ("group", group)):
+            if values and (odd := [row for row, own in enumerate(first[row_of]) if values[row] != values[own]]):
+                where = f"{short(apart.paths[odd[0]])} on line {apart.lines[odd[0]]}"
+                raise WorkbenchError(f"{self.source}: {len(odd):,} rows give an image another {what}, such as {where}")
+        self._refuse_unused(look)
         return Found(
-            f"table, {self._what(look, len(images), len(apart.paths))}",
+            f"table, {self._what(look, len(first), len(apart.paths))}",
             class_names,
-            images,
+            [apart.paths[row] for row in first],
             y,
             [*places, *(() if self.told.images else (places[0] / "images",))],
             None if split is None else [split[row] for row in first],
-            None if layout.group is None else [apart.group[row] for row in first],
+            None if group is None else [group[row] for row in first],
             self.notes,
         )
+
+    def _refuse_unused(self, look: Look) -> None:
+        """An option that changed nothing is a mistake, and is not passed over."""
+        told, unused = self.told, self.meaning.unused
+        if told.min_confidence is not None and not look.confidence:
+            unused = ["--min-confidence: there is no column of confidences"]
+        if told.delimiter is not None and look.form != "tags":
+            unused = ["--delimiter: there is no column of names"]
+        if unused:
+            raise WorkbenchError(f"{self.source}: {unused[0]}; leave it out, or mend it")
 
     def _layout(self, look: Look) -> Layout:
         """Where things stand; a confidence is part of the label's cell, all columns of a split are its cell."""
@@ -114,23 +129,16 @@ class _Reading:
     def _what(self, look: Look, images: int, rows: int) -> str:
         if look.boxes:
             return "one row for each box"
-        if rows > images:
-            return "one row for each label"
-        return {"columns": "one column for each class", "lists": "lists of labels", "tags": "names of classes"}[
-            look.form
-        ]
+        of = {"columns": "one column for each class", "lists": "lists of labels", "tags": "names of classes"}
+        return "one row for each label" if rows > images else of[look.form]
 
     def _tell_columns(self, look: Look) -> None:
         """Which column was taken for what."""
         assert look.path is not None
-        labels = ", ".join(c.name for c in look.labels[:12]) + (
-            f" and {len(look.labels) - 12} more" * (len(look.labels) > 12)
-        )
+        labels = _some((c.name for c in look.labels), 12)
         self.notes.append(("columns", f"images are in {look.path.name!r}, labels in {labels}"))
-        left = [c.name for c in (*look.rest, *look.boxes) if c.name]
-        if left:
-            more = f" and {len(left) - 12} more" * (len(left) > 12)
-            self.notes.append(("left out", f"columns that are no labels: {', '.join(left[:12])}{more}"))
+        if left := [c.name for c in (*look.rest, *look.boxes) if c.name]:
+            self.notes.append(("left out", f"columns that are no labels: {_some(left, 12)}"))
 
     # -- one column for each class, or words of which each is a class
 
@@ -142,10 +150,8 @@ class _Reading:
         labels = [meant.of(cells if whole else [cells[at] for at in hot]) for cells in apart.cells]
         both = np.array(labels, np.int8).reshape(len(labels), len(hot))
         for c, at in enumerate(hot):
-            if (both[:, c] == NO_LABEL).any():
-                self._refuse_cells(
-                    columns[at], [apart.cells[place][at] for place in np.flatnonzero(both[:, c] == NO_LABEL)]
-                )
+            if len(wrong := np.flatnonzero(both[:, c] == NO_LABEL)):
+                self._refuse_cells(columns[at], [apart.cells[place][at] for place in wrong])
         self._ask_values(apart, hot, both, look)
         blocks = [
             ([column.name], both[:, [hot.index(at)]]) if at in hot else self._words(column, at, apart)
@@ -180,11 +186,7 @@ class _Reading:
     def _ask_values(self, apart: Apart, columns: Sequence[int] | None, labels: np.ndarray, look: Look) -> None:
         """Ask what -1 and blanks mean, where they were not told and are more than a few; `columns` None: lists."""
         times = apart.times
-        if (
-            self.told.negative
-            or "-1" in self.told.unknown
-            or times @ (labels == 0).sum(1) > times @ (labels < 0).sum(1)
-        ):
+        if self.meaning.minus_told or times @ (labels == 0).sum(1) > times @ (labels < 0).sum(1):
             return
         pairs = (
             (value, count)
@@ -209,14 +211,11 @@ class _Reading:
         return [f"{column.name}: {word}" for word in words], block
 
     def _refuse_cells(self, column: Column, wrong: list[Any]) -> None:
-        values = list(dict.fromkeys(map(short, wrong)))
         way = "say what they mean with --negative VALUE or --unknown VALUE"
         if all(label_of(value) == 0 for value in wrong):
             way = "with -1 as absent, --unknown 0 says that 0 is unknown"
-        more = ", …" * (len(values) > SHOWN)
-        raise WorkbenchError(
-            f"{self.source}: {', '.join(values[:SHOWN])}{more} in column {column.name!r} is no label; {way}"
-        )
+        values = _some(map(short, wrong))
+        raise WorkbenchError(f"{self.source}: {values} in column {column.name!r} is no label; {way}")
 
     def _joined(self, apart: Apart, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which image each row [R] is of, and labels [N, C]: rows of one image are joined where each has one label."""
@@ -273,12 +272,15 @@ class _Reading:
         cells: list[Any] = apart.cells
         sure: list[float] | None = None
         if look.confidence:
-            cells, sure = [cell for cell, _ in apart.cells], [_number(value) for _, value in apart.cells]
+            cells, sure = [cell for cell, _ in apart.cells], [self._number(value) for _, value in apart.cells]
         parts, numbered = self._parts(cells, look)
         names = self._class_names(parts, numbered)
-        place = {name: c for c, name in enumerate(names)}
         row_of, which = _images(apart.paths), np.array(apart.which, np.int32)
         images = int(row_of.max()) + 1
+        if len(names) > max(MANY, images // 2):
+            what = f"{look.labels[0].name!r} holds {len(names):,} names for {images:,} images"
+            raise WorkbenchError(f"{self.source}: {what}; are these texts or ids? --columns NAME says where labels are")
+        place = {name: c for c, name in enumerate(names)}
         explicit = sure is not None and self._explicit(sure, look)
         y = np.full((images, len(names)), UNKNOWN, np.int8)
         said = np.array([tags is not None for tags in parts], bool)
@@ -303,7 +305,7 @@ class _Reading:
         """Names of each cell (None: nobody says), and whether all of them are numbers."""
         part, joined, count = self.meaning.parting(cells)
         if joined and not self.names:
-            raise self.asks(joined_doubt(count, joined), safe(("--delimiter", joined[0])), look)
+            raise self.asks(joined_doubt(count, joined), safe("--delimiter", joined[0]), look)
         parts = [self.meaning.names(cell, part) for cell in cells]
         return parts, all(tag.isdecimal() for tags in parts for tag in tags or ())
 
@@ -327,16 +329,20 @@ class _Reading:
 
     def _explicit(self, sure: list[float], look: Look) -> bool:
         """Whether a confidence says of absent labels that they are: then what is not named is unknown."""
-        between = any(0 < value < 1 for value in sure)
-        if between and self.told.min_confidence is None:
-            assert look.confidence is not None
+        assert look.confidence is not None
+        if self.told.min_confidence is None and any(0 < value < 1 for value in sure):
             what = f"{look.confidence.name!r} holds confidences between 0 and 1: from which on is a label present?"
             raise self.asks(what, ("--min-confidence", "0.5"), look)
-        if explicit := any(value == 0 for value in sure):
-            self.notes.append(
-                ("confidence", "labels of confidence 0 are absent; what is not named for an image is unknown")
-            )
+        if explicit := 0 in sure:
+            what = "labels of confidence 0 are absent; what is not named for an image is unknown"
+            self.notes.append(("confidence", what))
         return explicit
+
+    def _number(self, value: Any) -> float:
+        try:
+            return float(str(value).replace(",", "."))
+        except ValueError:
+            raise WorkbenchError(f"{self.source}: the confidence {short(value)} is no number") from None
 
     def _at(self, confidence: float) -> int | None:
         """What a confidence says: 1, 0 or nothing."""
@@ -386,23 +392,16 @@ class _Reading:
             path = str(cells[at])
             split[path] = str(cells[0]) if at and str(cells[0]).upper() not in ("UNASSIGNED", "ML_USE") else ""
             names = (str(cell).strip() for cell in cells[at + 1 :])
-            labels.setdefault(path, []).extend(name for name in names if name and not _number_like(name))
+            labels.setdefault(path, []).extend(
+                name for name in names if name and not re.fullmatch(r"-?\d*\.?\d+", name)
+            )
         class_names = self._class_names(labels.values(), False)
         place = {name: c for c, name in enumerate(class_names)}
         y = np.zeros((len(labels), len(class_names)), np.int8)
         for row, names_ in enumerate(labels.values()):
             y[row, [place[name] for name in names_]] = 1
-        given = list(split.values())
-        return Found(
-            "AutoML or Vertex list",
-            class_names,
-            list(labels),
-            y,
-            places,
-            given if any(given) else None,
-            None,
-            self.notes,
-        )
+        given = list(split.values()) if any(split.values()) else None
+        return Found("AutoML or Vertex list", class_names, list(labels), y, places, given, None, self.notes)
 
 
 def _with_text_paths(rows: Iterable[Row], at: int) -> Iterator[Row]:
@@ -419,17 +418,6 @@ def _images(paths: list[str]) -> np.ndarray:
     return np.fromiter((known.setdefault(path, len(known)) for path in paths), np.int64, len(paths))
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(str(value).replace(",", "."))
-    except ValueError:
-        return 1.0
-
-
-def _number_like(text: str) -> bool:
-    return re.fullmatch(r"-?\d*\.?\d+", text) is not None
-
-
-def _some(values: Iterable[str]) -> str:
+def _some(values: Iterable[str], most: int = SHOWN) -> str:
     few = list(dict.fromkeys(values))
-    return ", ".join(few[:SHOWN]) + ", …" * (len(few) > SHOWN)
+    return ", ".join(few[:most]) + ", …" * (len(few) > most)

@@ -3,35 +3,47 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..exceptions import WorkbenchError
 from ..text import short
-from .cells import is_blank, label_of
-from .columns import LABEL_COLUMNS, PATH_COLUMNS, Column, Look
+from .cells import is_blank, label_of, list_values
+from .columns import LABEL_COLUMNS, NOTHING_TOLD, PATH_COLUMNS, Column, Look, Told
+from .meaning import Meaning
 
 Options = tuple[str, ...]
 
 
-def command(source: Path, *options: str, images: Path | None = None) -> str:
+def command(source: Path, *options: str, told: Told = NOTHING_TOLD) -> str:
     """The command, quoted for a shell, that imports `source`: into a folder above the images, beside no classes.txt.
 
-    `images` is where the image paths start, if that is not the folder of the source.
+    What was `told` is told again, but for what `options` say anew.
     """
     folder = source if source.is_dir() else source.parent
-    if images is not None and not _inside(images, folder):
-        folder = images
-    given = [*options, *(["--images", str(images)] if images is not None else [])]
+    if told.images is not None and not _inside(told.images, folder):
+        folder = told.images
     above = folder
     while (above / "classes.txt").exists() and len(above.resolve().parts) > 2:
         above = above.parent if above.name not in ("", "..") else above / ".."
-    name = f"{source.stem}-labels.csv" if (above / "labels.csv").exists() else "labels.csv"
-    number = 2
+    name, number = "labels.csv", 1
     while (above / name).exists():
-        name, number = f"{source.stem}-labels-{number}.csv", number + 1
-    return shlex.join(["mlworkbench", "import", str(source), "--out", str(above / name), *given])
+        name, number = f"{source.stem}-labels{f'-{number}' * (number > 1)}.csv", number + 1
+    anew = {option.partition("=")[0] for option in options if option.startswith("--")}
+    again = [value for flag, values in _as_options(told) if flag not in anew for value in values]
+    return shlex.join(["mlworkbench", "import", str(source), "--out", str(above / name), *options, *again])
+
+
+def _as_options(told: Told) -> Iterator[tuple[str, Options]]:
+    """(flag, flag and values) of what was told."""
+    for known in fields(told):
+        value = getattr(told, known.name)
+        if value not in (None, ()) and known.name != "classes":
+            flag = "--" + known.name.removesuffix("_file").replace("_", "-")
+            values = value if isinstance(value, tuple) else (str(value),)
+            yield flag, safe(flag, *values)
 
 
 def _inside(folder: Path, above: Path) -> bool:
@@ -45,15 +57,13 @@ class Asks(WorkbenchError):
     Parameters
     ----------
     what : what is seen and what it could mean, one for each cause
-    options : what the import command is told
+    options : what the import command is told besides what was `told`
     seen : the columns
-    images : where the image paths start, if that was told
     """
 
-    def __init__(self, source: Path, what: Sequence[str], options: Options, seen: str, images: Path | None = None):
+    def __init__(self, source: Path, what: Sequence[str], options: Options, seen: str, told: Told = NOTHING_TOLD):
         columns = f"; columns seen: {seen}" if seen else ""
-        way = command(source, *options, images=images)
-        super().__init__(f"{source}: {'; '.join(what)}{columns}. To read it so: {way}")
+        super().__init__(f"{source}: {'; '.join(what)}{columns}. To read it so: {command(source, *options, told=told)}")
 
 
 def doubts(look: Look) -> tuple[list[str], Options]:
@@ -66,23 +76,55 @@ def doubts(look: Look) -> tuple[list[str], Options]:
     if look.confidence:
         found.append(f"{look.confidence.name!r} seems to be the confidence of a label")
     splits = [c for c in look.splits if c.plain != "split"]
-    found += [
-        f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in splits if c.flag or c.kind == "split"
-    ]
+    sure = [c for c in splits if c.flag or c.kind == "split"]
+    found += [f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in sure]
     if look.form in ("tags", "lists") and look.header and look.labels[0].plain not in LABEL_COLUMNS:
         found.append(f"the labels seem to stand in {look.labels[0].name!r} (names such as {_few(look.labels[0])})")
     if look.form == "lists" and look.header and _bare(look):
         found.append(f"the lists in {look.labels[0].name!r} have no brackets ({_few(look.labels[0])})")
     if look.form == "columns":
-        odd = [c for c in look.rest if c.name] + [c for c in splits if not c.flag and c.kind != "split"]
+        odd = [c for c in look.rest if c.name] + [c for c in splits if c not in sure]
         found += [f"{c.name!r} {_no_class(c)}" for c in odd]
         if odd and len(" ".join(c.name for c in look.labels)) < 300:
-            options += ("--columns", *(c.name for c in look.labels))
-    if not look.form and look.words:
+            options += safe("--columns", *(c.name for c in look.labels))
+    if not look.form:
         found += [f"{c.name!r} holds words ({_few(c)}), no 0 and 1" for c in look.words]
         found.append("each word could be made a class")
-        options += ("--columns", *(c.name for c in look.words))
-    return found, safe(options)
+        options += safe("--columns", *(c.name for c in look.words))
+    if found:
+        more, settle = _doubts_of_labels(look)
+        found, options = found + more, options + settle
+    return found, options
+
+
+def _doubts_of_labels(look: Look) -> tuple[list[str], Options]:
+    """What the labels of a sample could mean besides, so that the command named for other causes settles it too."""
+    found: list[str] = []
+    options: Options = ()
+    cells = [cell for c in look.labels if c.kind == "labels" for cell in c.sample]
+    if look.form == "lists":
+        cells = [value for cell in look.labels[0].said for value in _values(cell)]
+    if look.form in ("columns", "lists") and (
+        doubt := label_doubt([(cell, 1) for cell in cells], look.form == "lists")
+    ):
+        found, options = [doubt[0]], doubt[1]
+    if look.form == "tags":
+        _, joined, count = Meaning(NOTHING_TOLD).parting(look.labels[0].said)
+        if joined:
+            found, options = [joined_doubt(count, joined)], safe("--delimiter", joined[0])
+        if look.confidence and any(
+            str(value).strip() not in ("0", "1", "0.0", "1.0") for value in look.confidence.said
+        ):
+            options += ("--min-confidence", "0.5")
+    if look.grouping:
+        found.append(f"{look.grouping.name!r} seems to be a group that no split should part")
+        options += safe("--group-column", look.grouping.name)
+    return found, options
+
+
+def _values(cell: object) -> list[object]:
+    values = list_values(cell)
+    return values if isinstance(values, list) else []
 
 
 def doubts_of_path(look: Look) -> list[str]:
@@ -101,11 +143,11 @@ def _bare(look: Look) -> bool:
     return 2 * sum(isinstance(value, str) and "[" not in value for value in values) > len(values)
 
 
-def safe(options: Options) -> Options:
-    """Options whose values may begin with a hyphen, as argparse takes them."""
-    if any(value.startswith("-") for value in options[1:]):
-        return tuple(f"{options[0]}={value}" for value in options[1:])
-    return options
+def safe(option: str, *values: str) -> Options:
+    """An option with values that may begin with a hyphen, as argparse takes them."""
+    if any(value.startswith("-") for value in values):
+        return tuple(f"{option}={value}" for value in values)
+    return (option, *values)
 
 
 def _few(column: Column) -> str:

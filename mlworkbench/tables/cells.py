@@ -22,6 +22,7 @@ _SPLITS = {"train": ("train", "training", "trn", "tr"), "val": ("val", "valid", 
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 _PLAIN_LIST = re.compile(r"\[(?:[01], )*[01]\]")
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U00[01][0-9a-f]{5}|.)", re.DOTALL)
 _QUOTED_LIST = re.compile(rf"\s*(?:(?:{_QUOTED})\s*,?\s*)*")
 
 
@@ -120,10 +121,15 @@ def names_of(cell: Any, loose: bool = False) -> list[str] | None:
         return None
     inner = text[1:-1]
     if _QUOTED_LIST.fullmatch(inner):
-        return [re.sub(r"\\(.)", r"\1", word[1:-1]) for word in re.findall(_QUOTED, inner)]
+        return [_ESCAPE.sub(_unescaped, word[1:-1]) for word in re.findall(_QUOTED, inner)]
     if not loose:
         return None
     return [word for part in (inner.split(",") if "," in inner else inner.split()) if (word := part.strip(" '\"\r\n"))]
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    return chr(int(code[1:], 16)) if len(code) > 1 else {"n": "\n", "r": "\r", "t": "\t"}.get(code, code)
 
 
 def split_tags(cell: Any, delimiter: str) -> list[str] | str | None:

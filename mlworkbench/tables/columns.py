@@ -7,23 +7,26 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..exceptions import WorkbenchError
 from ..text import short
-from .cells import FOREIGN_WORDS, is_blank, label_of, names_of, parse_list, split_of
+from .cells import FOREIGN_WORDS, UNKNOWN, is_blank, label_of, names_of, parse_list, split_of
 
 PATH_COLUMNS = ("image_path", "image", "path", "file", "filename", "file_name")
 LABEL_COLUMNS = ("labels", "tags", "label", "tag")
+_YES_NO = {word for word, label in FOREIGN_WORDS.items() if label != UNKNOWN}
 SAMPLE = 1000  # rows that are looked at
 _IMAGE = re.compile(
     r"\.(jpe?g|jpe|jfif|png|bmp|dib|webp|avif|tiff?|gif|jp2|j2k|mpo|hei[cf]|p[bgpn]m|tga|pcx|ico|dcm)$", re.IGNORECASE
 )  # as people call images, also those that cannot be read
 _PATH = re.compile(r".*(image|img|file|path|photo|picture|uri|url|fname).*|id|name")
 _LABELS = re.compile(
-    r"(\w+_)?(labels?|tags?|class(es)?|categor(y|ies)|targets?|findings?|annotations?|keywords?|genres?|attributes?)"
+    r"(\w+_)?(labels?|tags?|class(es)?|categor(y|ies)|targets?|findings?|annotations?|keywords?|genres?|attributes?|"
+    r"diagnos[ie]s|diseases?|species)"
     r"(_?names?)?(_?(id|ids|idx))?"
 )
 _SPLIT = re.compile(
@@ -54,7 +57,8 @@ class Told:
     image_suffix : extension of names that have none, such as ".jpg"
     images : folder in which the images lie
     columns : those that are classes, or the one that holds the labels
-    classes : names of the classes, in order, from a file
+    classes : names of the classes, in order
+    classes_file : where these were read
     delimiter : what parts several labels in a cell
     negative : value that means absent: of a cell, or a name that means that nothing is present
     unknown : values that mean unknown
@@ -71,6 +75,7 @@ class Told:
     images: Path | None = None
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    classes_file: Path | None = None
     delimiter: str | None = None
     negative: str | None = None
     unknown: tuple[str, ...] = ()
@@ -85,7 +90,7 @@ class Told:
 NOTHING_TOLD = Told()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column as a sample of its cells looks.
 
@@ -93,17 +98,22 @@ class Column:
     ----------
     kind : "images", "labels" (0, 1, -1 and words for them), "lists" (of labels), "names" (lists of names), "split",
         "numbers", "words" or "empty"
-    values : the distinct cells of the sample that say something
-    cells : how many cells of the sample say something
+    sample : the cells of the sample
+    said : those of them that say something
     there : how many of them name an image that is there
     """
 
     name: str
     at: int
     kind: str
-    values: list[Any] = field(default_factory=list)
-    cells: int = 0
+    sample: list[Any]
+    said: list[Any]
     there: int = 0
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """The distinct cells that say something."""
+        return list({str(cell): cell for cell in self.said}.values())
 
     @property
     def plain(self) -> str:
@@ -113,8 +123,8 @@ class Column:
     @property
     def comes_again(self) -> bool:
         """Whether values, or words in them, come more than once, as labels do and ids or captions do not."""
-        words = [word for value in self.values for word in re.split(r"[|;,/\s]+", str(value)) if word]
-        return len(self.values) < self.cells or len(words) > 2 * len(set(words))
+        words = [word for value in self.values for word in re.split(r"\W+", str(value)) if word]
+        return len(self.values) < len(self.said) or len(words) > 2 * len(set(words))
 
     @property
     def flag(self) -> str | None:
@@ -129,7 +139,9 @@ class Column:
     def __str__(self) -> str:
         few = ", ".join(str(value)[:30] for value in self.values[:3]) + ", …" * (len(self.values) > 3)
         what = {
-            "images": f"{self.there:,} of {self.cells:,} name images that are there" if self.there else f"files: {few}",
+            "images": f"{self.there:,} of {len(self.said):,} name images that are there"
+            if self.there
+            else f"files: {few}",
             "labels": f"0 and 1: {few}" if self.kind == "labels" else "",
             "lists": f"lists of 0 and 1: {few}",
             "names": f"lists of names: {few}",
@@ -166,6 +178,12 @@ class Look:
         """The columns and what each holds, in a line."""
         more = f" and {len(self.columns) - 16} more columns" if len(self.columns) > 16 else ""
         return ", ".join(map(str, self.columns[:16])) + more
+
+    @property
+    def grouping(self) -> Column | None:
+        """The column of what no split may part, by its name: the patient, the scene."""
+        found = [c for c in self.rest if _GROUP.fullmatch(c.plain) and len(c.values) < len(c.said)]
+        return found[0] if found and self.group is None else None
 
     @property
     def words(self) -> list[Column]:
@@ -260,16 +278,20 @@ def _named(columns: list[Column], name: str | None, option: str) -> Column | Non
 
 def _column(name: str, at: int, cells: list[Any], there: set[str]) -> Column:
     said = [cell for cell in cells if not is_blank(cell)]
-    values = list({str(cell): cell for cell in said}.values())
     if not said:
-        return Column(name, at, "empty")
+        return Column(name, at, "empty", cells, said)
     on_disk = sum(stem_of(cell) in there for cell in said if isinstance(cell, (str, int)))
 
     def most(is_so: Any) -> bool:
         return sum(map(bool, map(is_so, said))) * 2 > len(said)
 
     numbers = sum(label_of(cell) is None and _is_number(cell) for cell in said)
-    if numbers * 20 <= len(said) and most(lambda c: label_of(c) is not None or str(c).strip().lower() in FOREIGN_WORDS):
+    known = any(label_of(cell) is not None or str(cell).strip().lower() in _YES_NO for cell in said)
+    if (
+        known
+        and numbers * 20 <= len(said)
+        and most(lambda c: label_of(c) is not None or str(c).strip().lower() in FOREIGN_WORDS)
+    ):
         kind = "labels"
     elif most(lambda cell: isinstance(cell, str) and _IMAGE.search(cell.strip())) or on_disk * 2 > len(said):
         kind = "images"
@@ -281,7 +303,7 @@ def _column(name: str, at: int, cells: list[Any], there: set[str]) -> Column:
         kind = "split"
     else:
         kind = "numbers" if most(_is_number) else "words"
-    return Column(name, at, kind, values, len(said), on_disk if kind == "images" else 0)
+    return Column(name, at, kind, cells, said, on_disk if kind == "images" else 0)
 
 
 def _has_names(column: Column) -> bool:
@@ -316,7 +338,7 @@ def _path(columns: list[Column]) -> Column | None:
     if by_name:
         return max(by_name, key=lambda c: c.there)
     rated = [
-        (2 * c.there / c.cells + (c.kind == "images") + 0.5 * bool(_PATH.fullmatch(c.plain)), -c.at, c)
+        (2 * c.there / max(len(c.said), 1) + (c.kind == "images") + 0.5 * bool(_PATH.fullmatch(c.plain)), -c.at, c)
         for c in columns
         if c.kind == "images" or (_PATH.fullmatch(c.plain) and c.kind in ("words", "numbers") and len(c.values) > 1)
     ]

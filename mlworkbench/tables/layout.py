@@ -113,7 +113,7 @@ def _checked(header: list[str], source: Path, line: int) -> list[str]:
     return names
 
 
-def open_canonical(source: Path, root: Path | None, classes: list[str] | None) -> tuple[Look, Iterator[Row]]:
+def open_canonical(source: Path, told: Told) -> tuple[Look, Iterator[Row]]:
     """What the columns of a file in a canonical form look like, and its rows without the header.
 
     Raises
@@ -121,12 +121,12 @@ def open_canonical(source: Path, root: Path | None, classes: list[str] | None) -
     Asks : another form, or columns that could mean two things; names the import command
     LabelFaults, WorkbenchError : no labels file at all
     """
-    folder = root if root is not None else source.parent
+    folder = told.images if told.images is not None else source.parent
     try:
-        seen, rows = open_look(read_table(source), source, [folder], Told(classes=tuple(classes or ())))
+        seen, rows = open_look(read_table(source), source, [folder], Told(classes=told.classes))
     except LabelFaults as refused:
         if any(message == NOT_UTF8 for _, message in refused.faults):
-            raise no_utf8(source, refused.faults, root) from None
+            raise no_utf8(source, refused.faults, told) from None
         raise
     hint = {"json": "; mlworkbench import reads JSON of COCO and others", "xml": "; mlworkbench import reads XML"}
     if seen.path is None and seen.header:
@@ -141,17 +141,17 @@ def open_canonical(source: Path, root: Path | None, classes: list[str] | None) -
     if nameless := [c for c in seen.columns if not c.name and c.at and c.values]:
         raise LabelFaults(source, [(1, f"column {nameless[0].at + 1} has no name")])
     what_else, options = doubts(seen)
-    chosen = bool(classes) and seen.form == "columns" and seen.header
+    chosen = bool(told.classes) and seen.form == "columns" and seen.header
     if what_else and not (chosen and not doubts_of_path(seen)):
-        raise Asks(source, what_else, options, seen.seen, root)
+        raise Asks(source, what_else, options, seen.seen, told)
     return seen, rows
 
 
-def no_utf8(source: Path, faults: Iterable[tuple[int, str]], root: Path | None) -> WorkbenchError:
+def no_utf8(source: Path, faults: Iterable[tuple[int, str]], told: Told) -> WorkbenchError:
     """The refusal of a file that is not UTF-8, if these faults say so."""
     line = next(line for line, message in faults if message == NOT_UTF8)
     what = f"line {line} is {NOT_UTF8}, or have it read as Windows-1252, which Excel's plain CSV is"
-    return Asks(source, [what], (), "", root)
+    return Asks(source, [what], (), "", told)
 
 
 def layout_of(seen: Look, split: Column | None) -> Layout:

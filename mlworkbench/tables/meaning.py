@@ -15,14 +15,13 @@ class Meaning:
     def __init__(self, told: Told):
         self.told = told
         self.blank = 0 if told.blank == "absent" else UNKNOWN
+        self._met: set[str] = set()
         self.minus_told = told.negative is not None or any(label_of(value) == UNKNOWN for value in told.unknown)
 
     def label(self, value: Any) -> int | None:
         """1, 0 or -1 for the cell of a class, or None for what is no label."""
-        if self.told.negative is not None and _same(value, self.told.negative):
-            return 0
-        if any(_same(value, unknown) for unknown in self.told.unknown):
-            return UNKNOWN
+        if (said := self._said(value)) is not None:
+            return said
         if is_blank(value):
             return self.blank
         label = label_of(value)
@@ -32,12 +31,25 @@ class Meaning:
 
     def word(self, cell: Any) -> int:
         """1 where a cell is a word that names a class, else what a blank, the negative or an unknown value means."""
-        text = "" if is_blank(cell) else str(cell).strip()
-        if text and text == self.told.negative:
+        if (said := self._said(cell)) is not None:
+            return said
+        return self.blank if is_blank(cell) else 1
+
+    def _said(self, value: Any) -> int | None:
+        """0 or -1 where an option says so of a value."""
+        if self.told.negative is not None and _same(value, self.told.negative):
+            self._met.add(self.told.negative)
             return 0
-        if text in self.told.unknown:
+        if unknown := [own for own in self.told.unknown if _same(value, own)]:
+            self._met.update(unknown)
             return UNKNOWN
-        return 1 if text else self.blank
+        return None
+
+    @property
+    def unused(self) -> list[str]:
+        """Options whose values were not met in any cell."""
+        told = [("--negative", self.told.negative), *(("--unknown", value) for value in self.told.unknown)]
+        return [f"{flag} {value}: no label says so" for flag, value in told if value and value not in self._met]
 
     def names(self, cell: Any, part: Callable[[str], list[str]]) -> list[str] | None:
         """Names of what is present in a cell, [] for nothing, None where nobody says; `part` parts names in a text."""
@@ -46,9 +58,8 @@ class Meaning:
         listed = names_of(cell, loose=True)
         words = part(str(cell)) if listed is None else listed
         names = [unmark_text(word.strip()) for word in words if word.strip()]
-        if any(name in self.told.unknown for name in names):
-            return None
-        return [name for name in names if name != self.told.negative]
+        said = [self._said(name) for name in names]
+        return None if UNKNOWN in said else [name for name, own in zip(names, said, strict=True) if own is None]
 
     def parting(self, cells: Iterable[Any]) -> tuple[Callable[[str], list[str]], tuple[str, list[str]] | None, int]:
         """What parts the names in these cells; what else could (see `joined_names`), and among how many names."""

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from ..data.frames import kept
 from ..data.labels import read_labels
 from ..data.prepare import Prepared, prepare
 from ..exceptions import RunFailed, WorkbenchError
@@ -32,6 +31,7 @@ from ..runs.run import Run, write_quarantine
 from ..runs.start import starting_network
 from ..scoring.predictions import Predictions
 from ..settings import Settings
+from ..tables.frames import kept
 from ..text import mark_path
 from .route import Job, Route
 

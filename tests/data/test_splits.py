@@ -57,7 +57,8 @@ def one_by_one(y, groups, shares, seed):
                 continue
             need = np.zeros(len(shares)) if rarest is None else wanted[:, rarest]
             best = np.flatnonzero(need >= need.max() - 1e-9)
-            if need.max() < 1 - 1e-9:  # less than an image is left to each part
+            few = rarest is None or positives[:, rarest].sum() * shares.min() < 1 - 1e-9
+            if few and need.max() < 1 - 1e-9:  # less than an image is left to each part
                 best = np.flatnonzero(need > 1e-9) if (need > 1e-9).any() else np.arange(len(shares))
             fill = (wanted_rows / shares)[best]
             best = best[fill >= fill.max() - 1e-9]

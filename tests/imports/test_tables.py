@@ -184,7 +184,7 @@ ASKED = {
     ),
     "NIH": (
         "Image Index,Finding Labels,Patient ID,Patient Age\n"
-        + "".join(f"p{i}.png,{'|'.join(sorted(own)) or 'No Finding'},{i // 2},{40 + i}\n" for i, own in enumerate(SETS)),
+        + "".join(row([f"p{i}.png", "|".join(own) or "No Finding", i // 2, 40 + i]) for i, own in enumerate(SETS)),
         ["'Image Index'", "'Finding Labels'", "Patient ID"],
         [own or {"No Finding"} for own in SETS],
     ),
@@ -249,8 +249,8 @@ ASKED = {
         [{str(10 + NAMES.index(n)) for n in own} for own in WITHOUT_EMPTY],
     ),
     "columns of words": (
-        "image_path,color,shape\n" + "".join(f"pics/p{i}.png,{'red' if i % 2 else 'blue'},{'round' if i % 3 else 'flat'}\n"
-                                             for i in range(8)),
+        "image_path,color,shape\n"
+        + "".join(row([f"pics/p{i}.png", "red" if i % 2 else "blue", "round" if i % 3 else "flat"]) for i in range(8)),
         ["'color' holds words (blue, red)", "'shape' holds words (flat, round)", "--columns color shape"],
         [{f"color: {'red' if i % 2 else 'blue'}", f"shape: {'round' if i % 3 else 'flat'}"} for i in range(8)],
     ),
@@ -337,21 +337,30 @@ def test_chexpert_says_how_many_are_unknown_and_that_blanks_are_taken_so(folder,
 
 
 def test_open_images_confidences(folder, capsys):
-    text = "ImageID,Source,LabelName,Confidence\np0,verification,cat,1\np0,verification,dog,0\np1,machine,dog,0.8\np2,machine,hat,0.3\n"
-    (folder / "labels.csv").write_text(text)
+    rows = ["p0,verification,cat,1", "p0,verification,dog,0", "p1,machine,dog,0.8", "p2,machine,hat,0.3"]
+    (folder / "labels.csv").write_text("\n".join(["ImageID,Source,LabelName,Confidence", *rows]) + "\n")
     told = asked(capsys, "check", "labels.csv")
-    assert "'Confidence' seems to be the confidence" in told
-    again = asked(capsys, *command_in(told)[1:])
-    assert "from which on is a label present?" in again
-    out = settled(again, check=False)
-    assert contents(out) == {
-        "p0": ({"cat"}, set()),
-        "p1": ({"dog"}, {"cat"}),
-        "p2": (set(), {"cat", "dog"}),
-    } or contents(out)
-    table = read_labels(out)
+    assert "'Confidence' seems to be the confidence" in told and "--min-confidence 0.5" in told
+    assert "from which on is a label present?" in asked(capsys, "import", "labels.csv", "--out", "a.csv")
+    table = read_labels(settled(told, check=False))
     assert table.class_names == ["cat", "dog", "hat"]
     assert table.y.tolist() == [[1, 0, -1], [-1, 1, -1], [-1, -1, -1]]
+
+
+def test_what_was_told_is_told_again_in_the_command(folder, capsys):
+    (folder / "away").mkdir()
+    (folder / "away/names.txt").write_text("cat\ndog\nhat\n")
+    (folder / "away/labels.csv").write_text(one_hot("", "p{}.png", no="-1"))
+    told = asked(capsys, "check", "away/labels.csv", "--root", "pics", "--classes", "away/names.txt")
+    assert contents(settled(told)) == truth()
+    (folder / "away/tags.csv").write_text(named("~".join, "key,things", "p{}", WITHOUT_EMPTY))
+    told = asked(capsys, "check", "away/tags.csv", "--root", "pics", "--tag-delimiter", "~")
+    (folder / "pics/classes.txt").unlink()
+    assert contents(settled(told)) == truth(WITHOUT_EMPTY)
+    (folder / "celeba.csv").write_text(one_hot("key,cat,dog,hat,sex", no="-1", more=lambda i: ["MF"[i % 2]]))
+    told = asked(capsys, "import", "celeba.csv", "--out", "a.csv", "--columns", "dog", "hat")
+    found = contents(settled(told))
+    assert found == {f"p{i}": (own & {"dog", "hat"}, set()) for i, own in enumerate(SETS)}
 
 
 def test_the_columns_that_are_classes_can_be_chosen(folder, capsys):
@@ -509,7 +518,7 @@ def test_the_report_counts_everything(folder, capsys):
 
 @pytest.mark.parametrize(("text", "words"), [
     ("a,b\n1,2\n", "no column of image paths"),
-    ("image_path,cat\ngone1.png,1\ngone2.png,0\n", "none of 2 images is found, the first 'gone1.png'; looked in and below"),
+    ("image_path,cat\ngone1.png,1\ngone2.png,0\n", "none of 2 images is found, the first 'gone1.png'; looked"),
     (one_hot().replace(",1", ",0"), "has no label at all"),
     ("", "empty"),
     ("image_path,camera\npics/p0.png,7\n", "no column of labels"),
@@ -554,3 +563,30 @@ def test_a_hyphen_in_names_of_columns_does_not_break_the_command(folder, capsys)
     (folder / "labels.csv").write_text(text)
     table = read_labels(settled(asked(capsys, "check", "labels.csv")))
     assert table.class_names == ["-cat", "it's a dog", "hat"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (one_hot("key,cat,dog,hat"), ["--min-confidence", "0.5"], "there is no column of confidences"),
+        (one_hot("key,cat,dog,hat"), ["--delimiter", "|"], "there is no column of names"),
+        (one_hot("key,cat,dog,hat"), ["--negative", "-2"], "--negative -2: no label says so"),
+        (named("|".join, "key,tags"), ["--unknown", "catt"], "--unknown catt: no label says so"),
+        (one_hot("key,cat,dog,hat"), ["--split-values", "1=val"], "--split-column NAME says which column"),
+        (one_hot("key,cat,dog,hat"), ["--group-column", "patient"], "no such column; expected one of cat, dog, hat"),
+        (one_hot("key,cat,dog,hat"), ["--image-column", "path"], "no such column; expected one of key, cat, dog, hat"),
+        (long("key,label,score", lambda n: [n, "high" if n == "dog" else 1]), [], "the confidence 'high' is no number"),
+        (one_hot("key,cat,dog,hat", yes="maybe"), ["--columns", "cat", "dog"], "cat: maybe"),
+        (long("key,label,split", lambda n: [n, "test" if n == "hat" else "train"]), [], "give an image another split"),
+        ("key,note\n" + "".join(f"pics/p{i % 8}.png,note {i} of {i + 1}\n" for i in range(900)), ["--columns", "note"],
+         "are these texts or ids?"),
+        (one_hot("key,cat,dog,hat") + "pics/p0.png,0,1,1\n", [], "keep one line of each image"),
+    ],
+)  # fmt: skip
+def test_options_and_cells_that_cannot_be_meant(folder, capsys, text, options, words):
+    (folder / "labels.csv").write_text(text)
+    capsys.readouterr()
+    status = main(["import", "labels.csv", "--out", "a.csv", *options])
+    said = capsys.readouterr()
+    assert words in said.out + said.err and status == (0 if words == "cat: maybe" else 2), said
+    assert (folder / "a.csv").exists() == (status == 0)

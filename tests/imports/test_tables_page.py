@@ -48,13 +48,15 @@ CAT_DOG = ["cat", "dog"]
 # source: (text of its file, classes, {image: present, absent or unknown}, splits)
 SOURCES = {
     "a column for each class, and others": (
-        lines("photo,cat,dog,age,camera", lambda n: [f"{n}.png", *bits(n, unknown="", of=U), 41 + ord(n), "north"]), CAT_DOG, U),
+        lines("photo,cat,dog,age,camera", lambda n: [f"{n}.png", *bits(n, unknown="", of=U), 41 + ord(n), "north"]),
+        CAT_DOG, U),
     "some of the columns": (
         lines("photo,cat,dog,age,camera", lambda n: [f"{n}.png", *bits(n), 41 + ord(n), "north"]), ["dog"],
         {n: b[1] for n, b in PLAIN.items()}),
     "yes and no": (lines("photo,cat,dog", lambda n: [f"{n}.png", *bits(n, "yes", "No", "?", U)]), CAT_DOG, U),
     "crosses": (lines("photo,cat,dog", lambda n: [f"{n}.png", *bits(n, "x", "")]), CAT_DOG, PLAIN),
-    "CelebA, CSV": (lines("image_id,Bald,Smiling", lambda n: [f"{n}.png", *bits(n, no="-1")]), ["Bald", "Smiling"], PLAIN),
+    "CelebA, CSV": (
+        lines("image_id,Bald,Smiling", lambda n: [f"{n}.png", *bits(n, no="-1")]), ["Bald", "Smiling"], PLAIN),
     "CelebA, text": (
         "5\nBald Smiling \n" + "".join(f"{n}.png {bits(n, no='-1')[0]:>2} {bits(n, no='-1')[1]:>2}\n" for n in IMAGES),
         ["Bald", "Smiling"], PLAIN),
@@ -99,7 +101,8 @@ SOURCES = {
         lines("ID,DR,ARMD", lambda n: [IMAGES.index(n) + 1, *bits(n)]), ["DR", "ARMD"],
         {str(i + 1): PLAIN[n] for i, n in enumerate(IMAGES)}),
     "columns of words": (
-        lines("photo,colour,shape", lambda n: [f"{n}.png", "red" if n < "c" else "blue", "" if n == "e" else "round" if n > "b" else "flat"]),
+        lines("photo,colour,shape", lambda n: [
+            f"{n}.png", "red" if n < "c" else "blue", "" if n == "e" else "round" if n > "b" else "flat"]),
         ["colour: blue", "colour: red", "shape: flat", "shape: round"],
         {"a": "0110", "b": "0110", "c": "1001", "d": "1001", "e": "10??"}),
     "PaddleClas": ("".join(f"{n}.png\t{','.join(bits(n))}\n" for n in IMAGES), CAT_DOG, PLAIN),

@@ -74,7 +74,7 @@ def test_what_no_file_can_hold_is_told(frame):
 
 def test_a_command_in_a_refusal_works_once_it_is_saved(monkeypatch):
     """The error of the reader names a file that goes with the process; the one that is shown does not."""
-    from mlworkbench.data.frames import frame_file
+    from mlworkbench.tables.frames import frame_file
 
     frame = pd.DataFrame({"image_path": ["a.jpg"], "cat": [1]})
     with pytest.raises(WorkbenchError) as caught, frame_file(frame) as file:
