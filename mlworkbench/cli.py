@@ -4,23 +4,27 @@ import argparse
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from . import __version__
 from .exceptions import LabelFaults, WorkbenchError
-from .settings import Settings, default_text, refuse_other, typed
+from .parser import make_parser
+from .settings import Settings, refuse_other, typed
 from .text import printable, shortened
+
+SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
+CLASSES = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 failed on the way, 2 refused, 130 interrupted."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
-        return args.command(args) or 0
+        return globals()[f"_{args.command.replace('-', '_')}"](args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -35,161 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = str(error).splitlines()[0] if str(error) else ""
         print(f"error: {type(error).__name__}: {what} (--debug shows where)", file=sys.stderr)
         return 1
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="mlworkbench",
-        description="Multi-label image classification with Ultralytics YOLO networks.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=help)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.set_defaults(command=run)
-        return sub
-
-    def labelled(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "labels", metavar="LABELS", help='rows such as a.jpg,"[0, 1, 1, 0]", or other forms: see README'
-        )
-        sub.add_argument("--root", metavar="DIR", help="where image paths start (default: the folder of LABELS)")
-        sub.add_argument("--classes", metavar="FILE", help="class names, one a line (default: classes.txt beside it)")
-        sub.add_argument("--splits", metavar="FILE", help="CSV image_path,split (default: its own splits, or 70/15/15)")
-        sub.add_argument("--corrections", metavar="FILE", help="labels marked wrong in corrections.csv are changed")
-        sub.add_argument("--tag-delimiter", metavar="C", help="what parts tags (default: found)")
-
-    def flags(sub: argparse.ArgumentParser, *names: str) -> None:
-        for known in fields(Settings):
-            its = known.metadata
-            if its["flag"] is None or (names and known.name not in names):
-                continue
-            if known.type is bool:
-                how = {"action": "store_const", "const": "true", "help": its["help"]}
-            else:
-                how = {"help": f"{its['help']} ({default_text(known)})", "choices": its["choices"] or None}
-                how["metavar"] = its["metavar"] or ("N" if known.type is int else "X" if known.type is float else None)
-            sub.add_argument(its["flag"], dest=known.name, **how)
-
-    def moved(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--root", metavar="DIR", help="where the run's images are, if no longer where they were")
-
-    sub = command("demo-data", _demo_data, "make the built-in data set: digits on photographs, ten labels")
-    sub.add_argument("dir", metavar="DIR")
-    sub.add_argument("--images", type=int, default=3000, metavar="N", help="how many (3000)")
-    sub.add_argument("--seed", type=int, default=0, metavar="N")
-    sub.add_argument("--label-noise", type=float, default=0.0, metavar="F", help="share of labels to flip (0)")
-
-    sub = command("check", _check, "check a labels file and every image it names")
-    labelled(sub)
-    flags(sub, "seed", "max_quarantine")
-    sub.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
-
-    sub = command("import", _import, "make a labels file of what another tool wrote; docs/labels.md lists the kinds")
-    sub.add_argument("source", metavar="SOURCE", type=Path, help="table, JSON or XML file, or folder")
-    sub.add_argument("--out", required=True, type=Path, metavar="LABELS", help="labels file to write, above the images")
-    sub.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (default: looked for)")
-    sub.add_argument("--image-column", metavar="NAME", help="column of the image paths (default: found)")
-    sub.add_argument("--image-suffix", metavar=".jpg", help="extension of image names that have none (default: found)")
-    sub.add_argument("--strip-prefix", metavar="TEXT", help="beginning of the image paths that is to be left out")
-    sub.add_argument(
-        "--columns", nargs="+", action="extend", default=[], metavar="NAME",
-        help="columns that are classes, or the one that holds their names (default: found)",
-    )  # fmt: skip
-    sub.add_argument(
-        "--classes", dest="classes_file", type=Path, metavar="FILE",
-        help="all class names in order, one a line (default: as they occur)",
-    )  # fmt: skip
-    sub.add_argument("--delimiter", metavar="C", help="what parts several names in a cell (default: found)")
-    sub.add_argument(
-        "--negative", metavar="VALUE", help="value that means absent, or name that means that nothing is there"
-    )
-    sub.add_argument(
-        "--unknown", nargs="+", action="extend", default=[], metavar="VALUE", help="values that mean unknown"
-    )
-    sub.add_argument("--blank", choices=("absent", "unknown"), help="what an empty cell means (unknown)")
-    sub.add_argument("--min-confidence", type=float, metavar="X", help="least confidence of a label that is present")
-    sub.add_argument("--split-column", metavar="NAME", help="column of the splits (default: found)")
-    sub.add_argument(
-        "--split-values", nargs="+", action="extend", default=[], metavar="VALUE=SPLIT",
-        help="values of that column that mean val or test, such as 4=val; all others are train",
-    )  # fmt: skip
-    sub.add_argument("--group-column", metavar="NAME", help="column of what no split may part, such as the patient")
-
-    sub = command("train", _train, "train a network")
-    labelled(sub)
-    sub.add_argument("--run", required=True, metavar="RUN", help="folder to write")
-    flags(sub)
-    others = (known.name for known in fields(Settings) if known.metadata["flag"] is None and known.type is not dict)
-    sub.add_argument(
-        "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help=f"another setting: {', '.join(sorted(others))} (README says what they do)",
-    )  # fmt: skip
-    existing = sub.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with the run in RUN, if there is one")
-    existing.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
-
-    sub = command("tune", _tune, "choose a threshold for each class on the validation split")
-    sub.add_argument("run", metavar="RUN")
-    sub.add_argument(
-        "--objective", default="f1", choices=("f1", "fbeta", "precision", "recall", "cost", "guarantee"), help="(f1)"
-    )
-    sub.add_argument(
-        "--target", type=float, metavar="X",
-        help="beta; the precision or recall to hold; price of a miss / price of a false alarm; the miss rate to stay "
-        "under",
-    )  # fmt: skip
-    sub.add_argument("--global", action="store_true", dest="one_for_all", help="one threshold for all classes")
-    sub.add_argument("--calibrate", action="store_true", help="Platt scaling of each class's probabilities first")
-    sub.add_argument("--replace", action="store_true", help="thresholds set by hand too; they are kept beside")
-
-    sub = command("evaluate", _evaluate, "score a split at the saved thresholds")
-    sub.add_argument("run", metavar="RUN")
-    which = sub.add_mutually_exclusive_group()
-    which.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
-    which.add_argument("--labels", metavar="LABELS", help="another labels file instead of a split of the run's own")
-    sub.add_argument("--root", metavar="DIR", help="where the images are: of LABELS, or the run's, if they have moved")
-    sub.add_argument("--corrections", metavar="FILE", help="score against the labels as these corrections have them")
-    sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
-
-    sub = command("predict", _predict, "predict images")
-    sub.add_argument("run", metavar="RUN")
-    sub.add_argument(
-        "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
-    )
-    sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
-    sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
-
-    sub = command("errors", _errors, "rank labels by how likely they are wrong")
-    sub.add_argument("run", metavar="RUN")
-    moved(sub)
-    sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
-    seen = sub.add_mutually_exclusive_group()
-    seen.add_argument(
-        "--folds", type=int, metavar="K",
-        help="training images by K models, each of those that it was not trained on (default from trained weights)",
-    )  # fmt: skip
-    seen.add_argument(
-        "--in-sample", action="store_true", help="training images by the run itself (default from random weights)"
-    )
-    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
-
-    sub = command("lab", _lab, "copy the notebooks into a folder and open JupyterLab there")
-    sub.add_argument("dir", nargs="?", default=Path(), type=Path, metavar="DIR", help="(this folder)")
-    sub.add_argument("options", nargs="*", metavar="-- OPTION", help="JupyterLab's own, such as --no-browser")
-
-    sub = command("notebooks", _notebooks, "run the ordered notebooks")
-    sub.add_argument("--out", required=True, type=Path, metavar="DIR")
-    sub.add_argument("--only", default="", metavar="01,02", help="numbers of notebooks (all)")
-    sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-    return parser
 
 
 def _demo_data(args: argparse.Namespace) -> None:
@@ -242,18 +91,21 @@ def _check(args: argparse.Namespace) -> None:
     sizes = "  ".join(f"{name} {size:,}" for name, size in found["splits"].items())
     print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}")
     _print_quarantine(table.source, found["quarantine"])
+    kinds = Counter[str]()
     for kind, message in prepared.warnings:
-        print(f"{kind}  {message}")
-    _print_classes(prepared)
-
-
-def _print_classes(prepared: Any) -> None:
-    """Positives of each class in each split, and how many of its labels are unknown."""
-    table, parts = prepared.table, list(prepared.split_sizes)
-    print(f"{'class':<32} " + " ".join(f"{part:>8}" for part in parts) + f" {'unknown':>8}")
-    positives = [(table.y[prepared.split == part] == 1).sum(0) for part in parts]
-    for name, *counts in zip(table.class_names, *positives, (table.y < 0).sum(0), strict=True):
+        kinds[kind] += 1
+        if args.all or kinds[kind] <= SHOWN:
+            print(f"{kind}  {message}")
+    more = [f"{times - SHOWN:,} of the kind {kind!r}" for kind, times in kinds.items() if times > SHOWN]
+    classes = prepared.classes
+    if len(classes) > CLASSES:
+        classes = classes.sort_values(list(classes.columns), kind="stable").head(SHOWN)
+        more.append(f"{len(prepared.classes) - SHOWN:,} classes with more positives")
+    print(f"{'class':<32} " + " ".join(f"{part:>8}" for part in classes.columns))
+    for name, *counts in (prepared.classes if args.all else classes).itertuples():
         print(f"{shortened(printable(name), 32):<32} " + " ".join(f"{count:>8,}" for count in counts))
+    if more and not args.all:
+        print(f"not shown: {', '.join(more)}; --all shows everything")
 
 
 def _found(prepared: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The house, as docs/architecture.md draws it: a room may import itself, what can be reached from it, and the ground.
 ROOMS = ("tables", "data", "imports", "network", "scoring", "runs", "training", "analysis", "views", "deploy")
 GROUND = ("exceptions", "files", "progress", "settings", "text")
-ROOF = ("__init__", "__main__", "cli", "notebooks")
+ROOF = ("__init__", "__main__", "cli", "notebooks", "parser")
 ULTRALYTICS = {"network/foreign", "network/model", "training/ultralytics_arguments",
                "training/ultralytics_route", "training/yolo"}  # fmt: skip
 

@@ -76,6 +76,17 @@ class Prepared:
         return lines
 
     @property
+    def classes(self) -> pd.DataFrame:
+        """Positives of each class in each split, and how many of its labels are unknown: a row a class."""
+        counts = {name: (self.of(name).y == 1).sum(0) for name in SPLITS} | {"unknown": (self.table.y < 0).sum(0)}
+        return pd.DataFrame(counts, pd.Index(self.table.class_names, name="class"))
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """The warnings as a table of `kind` and `finding`."""
+        return pd.DataFrame(self.warnings, columns=["kind", "finding"])
+
+    @property
     def split_sizes(self) -> dict[str, int]:
         """How many images each split has."""
         return {name: int((self.split == name).sum()) for name in SPLITS}

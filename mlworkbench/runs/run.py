@@ -312,19 +312,19 @@ def _rows(table: LabelTable, paths: Iterable[str]) -> LabelTable:
 
 
 def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
-    """Write what notebook 01 found to `inspect/` of the run folder: `summary.json` and `quarantine.csv`."""
+    """Write what notebook 01 found to `inspect/`: `summary.json`, `findings.csv` and `quarantine.csv`."""
     folder = Path(run_dir) / folder_of.INSPECT
     table = prepared.table
-    positives = {name: (prepared.of(name).y == 1).sum(0).tolist() for name in SPLITS}
     summary = {
         "labels_sha256": table.sha256,
         "rows": len(table) + len(prepared.quarantine),
         "class_names": table.class_names,
         "splits": prepared.split_sizes,
-        "positives": positives,
+        "positives": {name: prepared.classes[name].tolist() for name in SPLITS},
         "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
     }
     write_json(folder / "summary.json", summary)
+    write_whole(folder / "findings.csv", write_csv(prepared.warnings, ("kind", "finding")))
     write_quarantine(prepared.quarantine, folder / folder_of.QUARANTINE)
     return folder
 
