@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from mlworkbench import WorkbenchError, cli
+from mlworkbench import WorkbenchError
 from mlworkbench.data.prepare import prepare
+from mlworkbench.parser import make_parser
 from mlworkbench.settings import Settings, default_text, typed
 
 
@@ -152,7 +153,7 @@ FURTHER = ["head_epochs", "backbone_rate", "accumulate", "patience", "positive_w
 
 
 def test_the_command_line_offers_the_settings():
-    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     found = {action.dest: action for action in commands["train"]._actions}
     names = [each.name for each in fields(Settings)]
     offered = {name: (*a.option_strings, a.metavar, a.choices) for name, a in found.items() if name in names}
