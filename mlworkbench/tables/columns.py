@@ -378,7 +378,7 @@ def _labels(columns: list[Column], told: Told) -> tuple[str, list[Column]]:
         return ("lists" if lists[0].kind == "lists" else "tags"), lists[:1]
     named = [c for c in holding if _LABELS.fullmatch(c.plain)]
     named.sort(key=lambda c: (c.kind == "numbers", c.plain.endswith(("id", "ids", "idx"))))
-    if named and len(classes) < 2:
+    if named and len(classes) < 2 and not any(_LABELS.fullmatch(c.plain) for c in classes):
         return "tags", named[:1]
     if classes or binary:
         empty = [c for c in columns if c.kind == "empty" and c.name and not _METADATA.fullmatch(c.plain)]
