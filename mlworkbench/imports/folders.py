@@ -295,7 +295,7 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         return None
     if told.delimiter is None and (joined := _joined(names)):
         doubt = f"a folder for each class; {joined_doubt(len(names), joined)}"
-        raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "")
+        raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "", told)
     if tree.tables and not (told.columns or told.classes or told.delimiter or told.negative):
         raise WorkbenchError(
             f"{tree.folder} holds folders such as {min(names)!r} and a table; where the labels are in the table: "

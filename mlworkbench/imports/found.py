@@ -21,6 +21,7 @@ HEEDED = {
     "strip_prefix",
     "columns",
     "classes",
+    "classes_file",
     "negative",
     "split_values",
 }  # whatever the source is

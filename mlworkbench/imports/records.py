@@ -149,7 +149,8 @@ def records(file: File, data: Any) -> str | None:
     labels.refuse_unclear()
     texts = told.delimiter is None and any(isinstance(cell, str) for cell in cells)
     if texts and (joined := joined_names(gathering.columns, None)):
-        raise Asks(file.source, [joined_doubt(len(gathering.columns), joined)], ("--delimiter", joined[0]), "")
+        doubt = joined_doubt(len(gathering.columns), joined)
+        raise Asks(file.source, [doubt], ("--delimiter", joined[0]), "", told)
     return "records"
 
 
@@ -294,4 +295,4 @@ class _Labels:
     def refuse_unclear(self) -> None:
         """Ask where labels under keys of their own could mean two things."""
         if not self.meaning.minus_told and (doubt := label_doubt(self.times.items(), self.told.blank is not None)):
-            raise Asks(self.file.source, [doubt[0]], doubt[1], "")
+            raise Asks(self.file.source, [doubt[0]], doubt[1], "", self.told)
