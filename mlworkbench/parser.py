@@ -90,6 +90,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--blank", choices=("absent", "unknown"), help="what an empty cell means (unknown)")
     sub.add_argument("--min-confidence", type=float, metavar="X", help="least confidence of a label that is present")
+    sub.add_argument(
+        "--value-column", metavar="NAME", help="column that says whether the label of a row is present (default: found)"
+    )
     sub.add_argument("--split-column", metavar="NAME", help="column of the splits (default: found)")
     sub.add_argument(
         "--split-values", nargs="+", action="extend", default=[], metavar="VALUE=SPLIT",

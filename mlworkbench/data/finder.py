@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,11 +94,11 @@ def find_images(names: Sequence[str], places: Iterable[Path], listed: Folders) -
 def _find_elsewhere(names: Sequence[str], todo: list[int], found: list[Match | None], folders: list[str]) -> None:
     index = _index(folders)
     taken = {(match.folder, match.name) for match in found if match}
-    stems = Counter(stem_of(names[row]).casefold() for row in todo)
+    stems = Counter(_folded(stem_of(names[row])) for row in todo)
     claimed: dict[tuple[str, str], int] = {}
     for row in todo:
         parts = [part for part in re.split(r"[\\/]+", names[row]) if part not in ("", ".")]
-        stem = stem_of(names[row]).casefold()
+        stem = _folded(stem_of(names[row]))
         best = _best(parts, index.get(stem, ()), alone=stems[stem] == 1)
         if best is None or best[:2] in taken:
             continue
@@ -107,6 +108,11 @@ def _find_elsewhere(names: Sequence[str], todo: list[int], found: list[Match | N
             continue
         claimed[folder, name] = row
         found[row] = Match(folder, name, *_cause(names[row], parts, [*below, name]))
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: in lower case, an accent as one letter (which a Mac writes as two)."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def _index(folders: list[str]) -> dict[str, list[tuple[str, str, tuple[str, ...]]]]:
@@ -125,7 +131,7 @@ def _index(folders: list[str]) -> dict[str, list[tuple[str, str, tuple[str, ...]
             relative = os.path.relpath(folder, place)
             below = () if relative == "." else tuple(Path(relative).parts)
             for name in filter(_is_image, files):
-                index.setdefault(stem_of(name).casefold(), []).append((folder, name, below))
+                index.setdefault(_folded(stem_of(name)), []).append((folder, name, below))
                 count += 1
     return index
 
@@ -139,7 +145,7 @@ def _best(
         _, name, below = candidate
         common = _common(parts[:-1], below)
         if common or len(parts) == 1 or alone:
-            rated.append(((common, name == parts[-1], name.casefold() == parts[-1].casefold()), candidate))
+            rated.append(((common, name == parts[-1], _folded(name) == _folded(parts[-1])), candidate))
     rated.sort(key=lambda pair: pair[0], reverse=True)
     if not rated or (len(rated) > 1 and rated[0][0] == rated[1][0]):
         return None
@@ -150,7 +156,7 @@ def _common(parts: Sequence[str], others: Sequence[str]) -> int:
     """How many parts agree at the end, case apart."""
     count = 0
     for one, other in zip(reversed(parts), reversed(others), strict=False):
-        if one.casefold() != other.casefold():
+        if _folded(one) != _folded(other):
             break
         count += 1
     return count
@@ -166,7 +172,7 @@ def _cause(written: str, parts: list[str], real: list[str]) -> tuple[str, str]:
         return "below", "/".join(real[:-agree])
     if parts == real:
         return "slash", ""
-    same = "/".join(parts).casefold() == "/".join(real).casefold()
+    same = _folded("/".join(parts)) == _folded("/".join(real))
     return ("case", "") if same else ("extension", os.path.splitext(real[-1])[1])  # noqa: PTH122
 
 
@@ -189,7 +195,7 @@ def why(matches: Iterable[tuple[str, Match]]) -> list[tuple[str, str, str]]:
             "beginning": f"begin with {detail or match.detail}, which is not here",
             "below": f"lie in {detail or 'folders'} below",
             "slash": "are written with \\ for /",
-            "case": "are written in another case",
+            "case": "are written in another case, or their accents in another way",
             "extension": "have another extension, or none, in the table",
         }[cause]
         told.append((cause, detail, f"{len(pairs):,} images {what}: {where}"))

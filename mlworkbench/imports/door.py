@@ -5,6 +5,8 @@ import re
 import shlex
 import shutil
 import tempfile
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ..exceptions import WorkbenchError
 from ..files import write_whole
 from ..tables.ask import command
 from ..tables.cells import split_of
+from ..tables.columns import plain
 from ..tables.rows import kind_of
 from ..text import printable, short, shortened
 from .found import Found, Told
@@ -103,7 +106,19 @@ def import_labels(source: str | Path, out: str | Path, told: Told | None = None)
         raise WorkbenchError(
             f"{source} ({found.what}): none of the images that are on disk has a label that is present"
         )
-    return Imported(_written(table, out), found.what, placed.unlabelled, [*found.notes, *notes, *placed.notes, *more])
+    notes = [*found.notes, *notes, *placed.notes, *more, *_alike(table.class_names)]
+    return Imported(_written(table, out), found.what, placed.unlabelled, notes)
+
+
+def _alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """A note on names that differ in nothing but case, spaces, hyphens or how an accent is written."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(plain(unicodedata.normalize("NFKC", name)).casefold(), []).append(name)
+    same = ["/".join(map(repr, own)) for own in kinds.values() if len(own) > 1]
+    more = f" and {len(same) - 5} more" * (len(same) > 5)
+    what = f"are these one? {', '.join(same[:5])}{more}: each is a class of its own; mend the source if they are"
+    return [("classes", what)] if same else []
 
 
 def is_folder(source: Path) -> bool:

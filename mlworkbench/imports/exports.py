@@ -2,13 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..exceptions import WorkbenchError
-from .found import Gathering, Told
+import numpy as np
+
+from ..exceptions import LabelFaults, WorkbenchError
+from ..tables.rows import Row
+from ..text import short
+from .found import Found, Gathering, Told
 
 
 def places_of(source: Path) -> list[Path]:
@@ -236,3 +240,30 @@ def label_studio(file: File, data: Any) -> str | None:
 
 
 FORMS: tuple[Callable[[File, Any], str | None], ...] = (coco, datumaro, ultralytics, manifest, label_studio)
+
+
+def vertex(source: Path, names: Sequence[str], rows: Iterable[Row], places: list[Path]) -> Found:
+    """What a list of AutoML or Vertex says, `TRAIN,gs://bucket/a.jpg,cat,dog`; `names` are those given, if any."""
+    labels: dict[str, list[str]] = {}
+    split: dict[str, str] = {}
+    for line, cells in rows:
+        if isinstance(cells, str):
+            raise LabelFaults(source, [(line, cells)])
+        at = next((i for i, cell in enumerate(cells[:2]) if str(cell).startswith("gs://")), None)
+        if at is None:
+            raise LabelFaults(source, [(line, "no gs:// path; expected TRAIN,gs://bucket/a.jpg,label")])
+        path = str(cells[at])
+        split[path] = str(cells[0]) if at and str(cells[0]).upper() not in ("UNASSIGNED", "ML_USE") else ""
+        tags = (str(cell).strip() for cell in cells[at + 1 :])  # and the corners of boxes
+        labels.setdefault(path, []).extend(tag for tag in tags if tag and not re.fullmatch(r"-?\d*\.?\d+", tag))
+    occur = {tag for tags in labels.values() for tag in tags}
+    if names and (odd := sorted(occur - set(names))):
+        what = f"{len(odd):,} labels are none of the {len(names):,} class names given, such as {short(odd[0])}"
+        raise WorkbenchError(f"{source}: {what}; --classes FILE says all names")
+    class_names = list(names) or sorted(occur)
+    place = {name: c for c, name in enumerate(class_names)}
+    y = np.zeros((len(labels), len(class_names)), np.int8)
+    for row, tags in enumerate(labels.values()):
+        y[row, [place[tag] for tag in tags]] = 1
+    given = list(split.values()) if any(split.values()) else None
+    return Found("AutoML or Vertex list", class_names, list(labels), y, places, given)

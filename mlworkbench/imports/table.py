@@ -10,13 +10,14 @@ import numpy as np
 
 from ..data.labels import read_class_names
 from ..exceptions import LabelFaults, WorkbenchError
-from ..tables.ask import Asks, joined_doubt, label_doubt, safe
+from ..tables.ask import Asks, joined_doubt, label_doubt, metadata_doubt, safe, torn_doubt
 from ..tables.cells import UNKNOWN, Meanings, label_of, list_values, split_of
 from ..tables.columns import Column, Look
 from ..tables.layout import Apart, Layout, layout_of, open_look
 from ..tables.meaning import Meaning
 from ..tables.rows import Row, Table, read_table
 from ..text import short
+from .exports import vertex
 from .found import Found, Told
 
 SHOWN = 5  # examples in a note
@@ -39,7 +40,7 @@ def read(source: Path, told: Told) -> Found | None:
     if not names and (beside := source.parent / "classes.txt").is_file():
         names = tuple(read_class_names(beside))
     if (lines := _vertex(table)) is not None:
-        return _Reading(source, told, names, table).vertex(lines, places)
+        return vertex(source, names, lines, places)
     look, rows = open_look(read_table(source, "table", foreign=True), source, places, told)
     if look.path is None:
         columns = f": {look.seen}" if look.seen else ""
@@ -51,6 +52,11 @@ def read(source: Path, told: Told) -> Found | None:
         if what:
             raise Asks(source, what, safe("--columns", *(c.name for c in look.words)), look.seen, told)
         raise WorkbenchError(f"{source}: no column of labels is seen: {look.seen}; --columns NAME says which it is")
+    doubt = torn_doubt(look, look.torn) if look.torn else None
+    if doubt is None and not told.columns and not told.classes:
+        doubt = metadata_doubt(look)
+    if doubt:
+        raise Asks(source, [doubt[0]], doubt[1], look.seen, told)
     return _Reading(source, told, names, table).rows(look, rows, places)
 
 
@@ -113,6 +119,8 @@ class _Reading:
         told, unused = self.told, self.meaning.unused
         if told.min_confidence is not None and not look.confidence:
             unused = ["--min-confidence: there is no column of confidences"]
+        if told.value_column is not None and look.form != "tags":
+            unused = ["--value-column: there is no column of names"]
         if told.delimiter is not None and look.form != "tags":
             unused = ["--delimiter: there is no column of names"]
         if unused:
@@ -121,8 +129,8 @@ class _Reading:
     def _layout(self, look: Look) -> Layout:
         """Where things stand; a confidence is part of the label's cell, all columns of a split are its cell."""
         layout = layout_of(look, look.splits[0] if look.splits else None)
-        if look.form == "tags" and look.confidence:
-            layout = replace(layout, labels=(*layout.labels, look.confidence.at))
+        if look.form == "tags" and (beside := look.value or look.confidence):
+            layout = replace(layout, labels=(*layout.labels, beside.at))
         flags = tuple((c.name, c.at) for c in look.splits[1:])
         return replace(layout, extra=flags)
 
@@ -136,7 +144,9 @@ class _Reading:
         """Which column was taken for what."""
         assert look.path is not None
         labels = _some((c.name for c in look.labels), 12)
-        self.notes.append(("columns", f"images are in {look.path.name!r}, labels in {labels}"))
+        beside = f", whether they are present in {look.value.name!r}" if look.value else ""
+        group = f", groups in {look.group.name!r}" if look.group else ""
+        self.notes.append(("columns", f"images are in {look.path.name!r}, labels in {labels}{beside}{group}"))
         if left := [c.name for c in (*look.rest, *look.boxes) if c.name]:
             self.notes.append(("left out", f"columns that are no labels: {_some(left, 12)}"))
 
@@ -270,9 +280,14 @@ class _Reading:
 
     def _tags(self, apart: Apart, look: Look) -> tuple[list[str], np.ndarray, np.ndarray]:
         cells: list[Any] = apart.cells
-        sure: list[float] | None = None
-        if look.confidence:
-            cells, sure = [cell for cell, _ in apart.cells], [self._number(value) for _, value in apart.cells]
+        says: list[int | None] = [1] * len(
+            cells
+        )  # whether the names of a cell are present, absent, or nothing is known
+        explicit = False
+        if beside := look.value or look.confidence:
+            cells, values = [cell for cell, _ in apart.cells], [value for _, value in apart.cells]
+            says = self._values(values, apart, look) if beside is look.value else self._sure(values, look)
+            explicit = 0 in says
         parts, numbered = self._parts(cells, look)
         names = self._class_names(parts, numbered)
         row_of, which = _images(apart.paths), np.array(apart.which, np.int32)
@@ -281,15 +296,15 @@ class _Reading:
             what = f"{look.labels[0].name!r} holds {len(names):,} names for {images:,} images"
             raise WorkbenchError(f"{self.source}: {what}; are these texts or ids? --columns NAME says where labels are")
         place = {name: c for c, name in enumerate(names)}
-        explicit = sure is not None and self._explicit(sure, look)
+        if not explicit and len(names) > 1 and len(which) == images * len(names) and not look.boxes:
+            self._refuse_all_present(look, images, len(names))
         y = np.full((images, len(names)), UNKNOWN, np.int8)
         said = np.array([tags is not None for tags in parts], bool)
         absent = np.zeros(images, bool)
         absent[row_of[said[which]]] = not explicit or self.told.blank == "absent"
         y[absent] = 0
         for value in (0, 1):  # where both are said, present stays
-            keep = [value == 1 if sure is None else self._at(sure[k]) == value for k in range(len(parts))]
-            tags = [[place[tag] for tag in tags or ()] if keep[k] else [] for k, tags in enumerate(parts)]
+            tags = [[place[tag] for tag in tags or ()] if says[k] == value else [] for k, tags in enumerate(parts)]
             if not any(tags):
                 continue
             sizes = np.array([len(own) for own in tags])
@@ -318,6 +333,9 @@ class _Reading:
                 return self._counted(parts)
         odd = sorted(occur - set(self.names))
         if self._fit(not odd, f"{len(odd)} names that are none of them, such as {short(next(iter(odd), ''))}"):
+            if (idle := [name for name in self.names if name not in occur]) and not self.told.classes:
+                file = self.source.parent / "classes.txt"
+                self.notes.append(("classes", f"names are those of {file}, of which these do not occur: {_some(idle)}"))
             return list(self.names)
         return sorted(occur, key=int) if numbered else sorted(occur)
 
@@ -327,16 +345,35 @@ class _Reading:
                 tags[:] = [self.names[int(tag)] for tag in tags]
         return list(self.names)
 
-    def _explicit(self, sure: list[float], look: Look) -> bool:
-        """Whether a confidence says of absent labels that they are: then what is not named is unknown."""
+    def _refuse_all_present(self, look: Look, images: int, names: int) -> None:
+        """Rows for every pair of image and class say nothing by being there."""
+        others = [c for c in look.rest if c.values and (c.kind in ("labels", "numbers") or len(c.said) < len(c.sample))]
+        what = f"each of {images:,} images has a row for each of {names:,} names, and not all of them will be present"
+        if not others:
+            raise WorkbenchError(f"{self.source}: {what}; a column has to say which (--value-column NAME)")
+        raise self.asks(f"{what}: does {others[0].name!r} say which?", ("--value-column", others[0].name), look)
+
+    def _values(self, values: list[Any], apart: Apart, look: Look) -> list[int | None]:
+        """What the column beside the names says: labels, or numbers and texts, of which 0 and blank are absent."""
+        pairs = list(zip(values, apart.times.tolist(), strict=True))
+        if not self.meaning.minus_told and (doubt := label_doubt(pairs, blank_told=True)):
+            raise self.asks(*doubt, look)
+        assert look.value is not None
+        if look.value.kind == "labels":
+            return [self.meaning.label(value) for value in values]
+        return [0 if self.meaning.word(value) != 1 or _is_zero(value) else 1 for value in values]
+
+    def _sure(self, values: list[Any], look: Look) -> list[int | None]:
+        """What confidences say: 1, 0 or nothing."""
         assert look.confidence is not None
+        sure = [self._number(value) for value in values]
         if self.told.min_confidence is None and any(0 < value < 1 for value in sure):
             what = f"{look.confidence.name!r} holds confidences between 0 and 1: from which on is a label present?"
             raise self.asks(what, ("--min-confidence", "0.5"), look)
-        if explicit := 0 in sure:
+        if 0 in sure:
             what = "labels of confidence 0 are absent; what is not named for an image is unknown"
             self.notes.append(("confidence", what))
-        return explicit
+        return [self._at(value) for value in sure]
 
     def _number(self, value: Any) -> float:
         try:
@@ -377,32 +414,6 @@ class _Reading:
         self.notes.append(("split", f"{column.name!r} holds {_some(words)} and is not read as the split; {way}"))
         return None
 
-    # -- AutoML and Vertex
-
-    def vertex(self, rows: list[Row], places: list[Path]) -> Found:
-        """What a list says that begins with a split or a path: `TRAIN,gs://bucket/a.jpg,cat,dog`."""
-        labels: dict[str, list[str]] = {}
-        split: dict[str, str] = {}
-        for line, cells in rows:
-            if isinstance(cells, str):
-                raise LabelFaults(self.source, [(line, cells)])
-            at = next((i for i, cell in enumerate(cells[:2]) if str(cell).startswith("gs://")), None)
-            if at is None:
-                raise LabelFaults(self.source, [(line, "no gs:// path; expected TRAIN,gs://bucket/a.jpg,label")])
-            path = str(cells[at])
-            split[path] = str(cells[0]) if at and str(cells[0]).upper() not in ("UNASSIGNED", "ML_USE") else ""
-            names = (str(cell).strip() for cell in cells[at + 1 :])
-            labels.setdefault(path, []).extend(
-                name for name in names if name and not re.fullmatch(r"-?\d*\.?\d+", name)
-            )
-        class_names = self._class_names(labels.values(), False)
-        place = {name: c for c, name in enumerate(class_names)}
-        y = np.zeros((len(labels), len(class_names)), np.int8)
-        for row, names_ in enumerate(labels.values()):
-            y[row, [place[name] for name in names_]] = 1
-        given = list(split.values()) if any(split.values()) else None
-        return Found("AutoML or Vertex list", class_names, list(labels), y, places, given, None, self.notes)
-
 
 def _with_text_paths(rows: Iterable[Row], at: int) -> Iterator[Row]:
     """Rows with a number for a path (JSON, Parquet) made text."""
@@ -410,6 +421,13 @@ def _with_text_paths(rows: Iterable[Row], at: int) -> Iterator[Row]:
         if not isinstance(cells, str) and len(cells) > at and isinstance(cells[at], int):
             cells = [*cells[:at], str(cells[at]), *cells[at + 1 :]]
         yield line, cells
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(str(value).replace(",", ".")) == 0
+    except ValueError:
+        return False
 
 
 def _images(paths: list[str]) -> np.ndarray:

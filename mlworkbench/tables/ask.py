@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import WorkbenchError
 from ..text import short
-from .cells import is_blank, label_of, list_values
+from .cells import FOREIGN_WORDS, is_blank, label_of, list_values
 from .columns import LABEL_COLUMNS, NOTHING_TOLD, PATH_COLUMNS, Column, Look, Told
 from .meaning import Meaning
 
@@ -75,6 +75,9 @@ def doubts(look: Look) -> tuple[list[str], Options]:
         found.append(f"one line for each box ({boxes}): the lines of an image are to be joined")
     if look.confidence:
         found.append(f"{look.confidence.name!r} seems to be the confidence of a label")
+    if look.torn:
+        what, options = torn_doubt(look, look.torn)
+        return [*found, what], options
     splits = [c for c in look.splits if c.plain != "split"]
     sure = [c for c in splits if c.flag or c.kind == "split"]
     found += [f"{c.name!r} seems to be the split, and no class ({_few(c)})" for c in sure]
@@ -95,6 +98,29 @@ def doubts(look: Look) -> tuple[list[str], Options]:
         more, settle = _doubts_of_labels(look)
         found, options = found + more, options + settle
     return found, options
+
+
+def torn_doubt(look: Look, torn: Column) -> tuple[str, Options]:
+    """What a column could be that is a class, or else the split or the group, and the options for the latter."""
+    kind = "group" if torn is look.group else "split"
+    classes = safe("--columns", *(c.name for c in sorted([*look.labels, torn], key=lambda c: c.at)))
+    what = (
+        f"{torn.name!r} holds 0 and 1: is it the {kind}, or a class? (the command takes it for the {kind}; as a class: "
+    )
+    return f"{what}{shlex.join(classes)} instead)", (f"--{kind}-column", torn.name)
+
+
+def metadata_doubt(look: Look) -> tuple[str, Options] | None:
+    """What columns of 0 and 1 could be that are called like metadata, and the options that leave them out."""
+    odd = [c for c in look.rest if c.kind == "labels" and c.name]
+    odd += [c for c in look.splits if c.kind == "labels" and not c.flag and c.plain != "split"]
+    if look.form != "columns" or not odd:
+        return None
+    names = ", ".join(repr(c.name) for c in odd)
+    what = (
+        f"{names}: 0 and 1, but by the name no class (the command leaves that out; as classes they go into --columns)"
+    )
+    return what, safe("--columns", *(c.name for c in look.labels))
 
 
 def _doubts_of_labels(look: Look) -> tuple[list[str], Options]:
@@ -173,16 +199,21 @@ def label_doubt(cells: Iterable[tuple[Any, int]], blank_told: bool = False) -> t
     `cells` are (label, times) pairs as they stand in the file.
     """
     counts: Counter[str] = Counter()
+    dash = "-1"
     for cell, times in cells:
         label = label_of(cell)
+        if label is None and (label := FOREIGN_WORDS.get(str(cell).strip().lower())) == -1:
+            if str(cell).strip() != "-":
+                continue  # a word that says that it is unknown
+            dash = "-"
         counts["blank" if label == -1 and is_blank(cell) else str(label)] += times
     ones, zeros, minus, blanks = (counts[key] for key in ("1", "0", "-1", "blank"))
     seen = f"{ones:,} times 1, {zeros:,} times 0, {minus:,} times -1, {blanks:,} blank"
     if minus and ones and zeros == 0:
         return (
-            f"no label is 0: is -1 absent here (as in CelebA), or unknown? ({seen}; the command reads -1 as 0, absent; "
-            "with --unknown -1 it is unknown)",
-            ("--negative", "-1"),
+            f"no label is 0: is {dash} absent here (as in CelebA), or unknown? ({seen}; the command reads {dash} as 0, "
+            f"absent; with --unknown {dash} it is unknown)",
+            safe("--negative", dash) if dash == "-" else ("--negative", "-1"),
         )
     if minus > ones > zeros and minus > blanks:
         return (

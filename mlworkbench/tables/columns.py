@@ -19,6 +19,7 @@ from .cells import FOREIGN_WORDS, UNKNOWN, is_blank, label_of, names_of, parse_l
 PATH_COLUMNS = ("image_path", "image", "path", "file", "filename", "file_name")
 LABEL_COLUMNS = ("labels", "tags", "label", "tag")
 _YES_NO = {word for word, label in FOREIGN_WORDS.items() if label != UNKNOWN}
+ODD = ("mappings", "bit strings")  # cells that are not read
 SAMPLE = 1000  # rows that are looked at
 _IMAGE = re.compile(
     r"\.(jpe?g|jpe|jfif|png|bmp|dib|webp|avif|tiff?|gif|jp2|j2k|mpo|hei[cf]|p[bgpn]m|tga|pcx|ico|dcm)$", re.IGNORECASE
@@ -34,11 +35,14 @@ _SPLIT = re.compile(
     r"partition|phase|usage"
 )
 _METADATA = re.compile(
-    r"is_?\w+|(\w+_)?(id|ids|index|idx)|difficult|truncated|occluded|crowd|verified|reviewed|usable|quality|width|height|"
+    r"is_\w+|is(valid|train|test|val|crowd|occluded|truncated|difficult)|(\w+_)?(id|ids|index|idx)|difficult|truncated|occluded|crowd|verified|reviewed|usable|quality|width|height|"
     r"source|weight|age|sex|gender|view|view_position|year|unnamed.*|follow_?up.*"
 )
 _ID = re.compile(r"(\w+_)?(id|index|idx|name)")
 _CONFIDENCE = re.compile(r"(label_)?(confidence|conf|score|prob|probability)")
+_VALUE = re.compile(
+    r"(is_?)?(present|presence|value|label|answer|agree|agreement|positive|exists|visible|state|vote|target|y)"
+)
 _BOX = re.compile(
     r"b?box(es)?|[xy](_?(min|max|[0-9]|cent(er|re)))?|(left|top|right|bottom)(_?[xy])?|(min|max)_?[xy]|[wh]"
 )
@@ -64,6 +68,7 @@ class Told:
     unknown : values that mean unknown
     blank : what an empty cell means, "absent" or "unknown"
     min_confidence : least confidence of a label that counts as present
+    value_column : column that says whether the label of a row is present
     split_column : column of the splits
     split_values : "VALUE=SPLIT" for values of it that are no words for splits; all others are train
     group_column : column of the groups that no split may part
@@ -81,6 +86,7 @@ class Told:
     unknown: tuple[str, ...] = ()
     blank: str | None = None
     min_confidence: float | None = None
+    value_column: str | None = None
     split_column: str | None = None
     split_values: tuple[str, ...] = ()
     group_column: str | None = None
@@ -97,7 +103,7 @@ class Column:
     Attributes
     ----------
     kind : "images", "labels" (0, 1, -1 and words for them), "lists" (of labels), "names" (lists of names), "split",
-        "numbers", "words" or "empty"
+        "mappings" and "bit strings" (which are not read), "numbers", "words" or "empty"
     sample : the cells of the sample
     said : those of them that say something
     there : how many of them name an image that is there
@@ -145,6 +151,8 @@ class Column:
             "labels": f"0 and 1: {few}" if self.kind == "labels" else "",
             "lists": f"lists of 0 and 1: {few}",
             "names": f"lists of names: {few}",
+            "mappings": f"mappings: {few}; make a column of each of their keys first",
+            "bit strings": f"bit strings: {few}; write them as lists first, such as [1, 0, 1]",
             "empty": "empty",
         }.get(self.kind, f"{self.kind}: {few}")
         return f"{self.name} ({what})"
@@ -158,7 +166,8 @@ class Look:
     ----------
     header : whether the table names its columns
     form : "columns" (one or more, each a class or a word), "lists", "tags" (names or numbers), or "" for no labels
-    path, labels, splits, group, confidence, boxes : the columns that are so
+    path, labels, splits, group, confidence, value, boxes : the columns that are so
+    torn : a column that could be a class, or else the split or the group
     rest : those that are none of these: metadata
     """
 
@@ -170,8 +179,10 @@ class Look:
     splits: list[Column]
     group: Column | None
     confidence: Column | None
+    value: Column | None
     boxes: list[Column]
     rest: list[Column]
+    torn: Column | None = None
 
     @property
     def seen(self) -> str:
@@ -253,17 +264,34 @@ def look(
     # pandas writes its row numbers into a first column without a name
     rest = [c for c in columns if c is not path and not (c.at == 0 and c.name in ("", "Unnamed: 0"))]
     splits, group = _named(rest, told.split_column, "--split-column"), _named(rest, told.group_column, "--group-column")
-    found = [splits] if splits else [c for c in rest if _is_split(c, sample) and c.name not in told.columns]
-    group = group or next((c for c in rest if c.plain == "group"), None)
-    taken = [*found, group]
-    rest = [c for c in rest if c not in taken]
+    found = [splits] if splits else _splits([c for c in rest if c.name not in told.columns])
+    free = [c for c in rest if c.name not in (*told.columns, *told.classes)]
+    group = group or next((c for c in free if c.plain == "group"), None)
+    rest = [c for c in rest if c not in found and c is not group]
+    boxes = [c for c in rest if _BOX.fullmatch(c.plain) and c.kind in ("numbers", "labels")]
+    boxes = boxes if len(boxes) > 1 and not told.columns else []
+    rest = [c for c in rest if c not in boxes]
+    value = _named(rest, told.value_column, "--value-column") or _value(rest, path, told)
+    rest = [c for c in rest if c is not value]
     form, labels = ("tags", columns[-1:]) if tags else _labels(rest, told)
     rest = [c for c in rest if c not in labels]
-    boxes = [c for c in rest if _BOX.fullmatch(c.plain) and c.kind in ("numbers", "labels")]
-    boxes = boxes if len(boxes) > 1 else []
     sure = next((c for c in rest if _CONFIDENCE.fullmatch(c.plain) and c.kind in ("numbers", "labels")), None)
-    rest = [c for c in rest if c not in boxes and c is not sure]
-    return Look(columns, header is not None, form, path, labels, found, group, sure, boxes, rest)
+    sure = sure if form == "tags" and value is None else None
+    rest = [c for c in rest if c is not sure]
+    torn = next((c for c in found if c.flag and not c.plain.startswith("is") and len(found) == 1), None)
+    torn = None if splits else torn
+    if torn is None and group is not None and group.kind == "labels" and told.group_column is None:
+        torn = group
+    torn = torn if form == "columns" else None
+    return Look(columns, header is not None, form, path, labels, found, group, sure, value, boxes, rest, torn)
+
+
+def _value(columns: list[Column], path: Column | None, told: Told) -> Column | None:
+    """The column of 0 and 1 that says, in a table with a row for each label, whether it is present."""
+    names = [c for c in columns if c.kind == "words" and _LABELS.fullmatch(c.plain)]
+    long = path is not None and len(path.values) < len(path.said)
+    binary = [c for c in columns if c.kind == "labels" and _VALUE.fullmatch(c.plain) and c.name not in told.columns]
+    return binary[0] if long and len(names) == 1 and len(binary) == 1 else None
 
 
 def _named(columns: list[Column], name: str | None, option: str) -> Column | None:
@@ -297,8 +325,12 @@ def _column(name: str, at: int, cells: list[Any], there: set[str]) -> Column:
         kind = "images"
     elif (most(lambda cell: isinstance(parse_list(cell), list)) and not _class_numbers(said)) or _bare_lists(said):
         kind = "lists"
+    elif all(isinstance(cell, dict) or re.fullmatch(r"\s*\{.*:.*\}\s*", str(cell), re.DOTALL) for cell in said):
+        kind = "mappings"
     elif most(lambda cell: names_of(cell, loose=True) is not None):
         kind = "names"
+    elif _bit_strings(said):
+        kind = "bit strings"
     elif all(split_of(cell) for cell in said):
         kind = "split"
     else:
@@ -317,6 +349,13 @@ def _class_numbers(cells: list[Any]) -> bool:
     lists = [names_of(cell, loose=True) or [] for cell in cells]
     high = sum(all(w.isdecimal() for w in words) and any(int(w) > 1 for w in words) for words in lists)
     return high * 3 > len(cells)
+
+
+def _bit_strings(cells: list[Any]) -> bool:
+    """Whether cells are zeros and ones with nothing between, such as `101`: of one length, some beginning with 0."""
+    texts = {cell.strip() for cell in cells if isinstance(cell, str)}
+    same = len({len(text) for text in texts}) == 1 and all(re.fullmatch("[01]{2,}", text) for text in texts)
+    return same and len(texts) > 2 and any(text[0] == "0" for text in texts)
 
 
 def _is_number(cell: Any) -> bool:
@@ -345,9 +384,13 @@ def _path(columns: list[Column]) -> Column | None:
     return max(rated)[2] if rated else None
 
 
-def _is_split(column: Column, sample: list[list[Any]]) -> bool:
-    if column.plain == "split":
-        return True
+def _splits(columns: list[Column]) -> list[Column]:
+    """The columns of the split: the one that is called so, else those that seem to be."""
+    called = [c for c in columns if c.plain == "split"]
+    return called or [c for c in columns if _is_split(c)]
+
+
+def _is_split(column: Column) -> bool:
     if _LABELS.fullmatch(column.plain) or column.plain in LABEL_COLUMNS:
         return False
     named = _SPLIT.fullmatch(column.plain) is not None
@@ -369,7 +412,12 @@ def _labels(columns: list[Column], told: Told) -> tuple[str, list[Column]]:
     holding = [c for c in columns if c.kind in ("lists", "names", "words", "numbers", "images", "split") and c.values]
     for name in LABEL_COLUMNS:
         if label := next(
-            (c for c in columns if c.plain == name and (c in holding or name in ("labels", "tags"))), None
+            (
+                c
+                for c in columns
+                if c.plain == name and (c in holding or (name in ("labels", "tags") and c.kind not in ODD))
+            ),
+            None,
         ):
             return ("tags" if name == "tags" or _has_names(label) else "lists"), [label]
     binary = [c for c in columns if c.kind == "labels"]

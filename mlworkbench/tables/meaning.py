@@ -53,7 +53,8 @@ class Meaning:
 
     def names(self, cell: Any, part: Callable[[str], list[str]]) -> list[str] | None:
         """Names of what is present in a cell, [] for nothing, None where nobody says; `part` parts names in a text."""
-        if is_blank(cell):
+        # The text "none" is a name, as likely as not: `check` asks about it.
+        if is_blank(cell) and not (isinstance(cell, str) and cell.strip().lower() == "none"):
             return [] if self.told.blank == "absent" else None
         listed = names_of(cell, loose=True)
         words = part(str(cell)) if listed is None else listed
