@@ -263,7 +263,7 @@ def vertex(source: Path, names: Sequence[str], rows: Iterable[Row], places: list
     class_names = list(names) or sorted(occur)
     place = {name: c for c, name in enumerate(class_names)}
     y = np.zeros((len(labels), len(class_names)), np.int8)
-    for row, tags in enumerate(labels.values()):
-        y[row, [place[tag] for tag in tags]] = 1
+    for row, own in enumerate(labels.values()):
+        y[row, [place[tag] for tag in own]] = 1
     given = list(split.values()) if any(split.values()) else None
     return Found("AutoML or Vertex list", class_names, list(labels), y, places, given)

@@ -22,6 +22,7 @@ from .found import Found, Told
 
 SHOWN = 5  # examples in a note
 NO_LABEL = 2
+_ZERO = re.compile(r"\s*[-+]?0*[.,]?0*\s*")
 MANY = 200  # classes; more than that and than every other image are texts or ids
 
 
@@ -361,7 +362,7 @@ class _Reading:
         assert look.value is not None
         if look.value.kind == "labels":
             return [self.meaning.label(value) for value in values]
-        return [0 if self.meaning.word(value) != 1 or _is_zero(value) else 1 for value in values]
+        return [int(self.meaning.word(value) == 1 and not _ZERO.fullmatch(str(value))) for value in values]
 
     def _sure(self, values: list[Any], look: Look) -> list[int | None]:
         """What confidences say: 1, 0 or nothing."""
@@ -421,13 +422,6 @@ def _with_text_paths(rows: Iterable[Row], at: int) -> Iterator[Row]:
         if not isinstance(cells, str) and len(cells) > at and isinstance(cells[at], int):
             cells = [*cells[:at], str(cells[at]), *cells[at + 1 :]]
         yield line, cells
-
-
-def _is_zero(value: Any) -> bool:
-    try:
-        return float(str(value).replace(",", ".")) == 0
-    except ValueError:
-        return False
 
 
 def _images(paths: list[str]) -> np.ndarray:
