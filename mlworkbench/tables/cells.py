@@ -159,6 +159,8 @@ def joined_names(names: Iterable[str], delimiter: str | None) -> tuple[str, list
     That is so where a name is made of other names, or where nearly every word of the joined ones comes again.
     """
     found = {name.strip() for name in names}
+    if delimiter != "\n" and (lines := sorted(name for name in found if "\n" in name)):
+        return "\n", lines
     for sign in (" ", ",", ";", "|", "/", "+", "&"):
         joined = {name: words for name in found if len(words := [w.strip() for w in name.split(sign) if w.strip()]) > 1}
         if sign == delimiter or not joined:

@@ -169,3 +169,8 @@ def test_accents_are_the_same_however_they_are_written(tmp_path, form, other):
     assert main(["import", str(tmp_path / "given.csv"), "--out", str(tmp_path / "labels.csv")]) == 0
     table = read_labels(tmp_path / "labels.csv")
     assert unicodedata.normalize(other, name) in table.paths and len(table) == 2
+
+
+def test_names_on_lines_of_their_own_are_asked_about(tmp_path, capsys):
+    told, table = asked(tmp_path, capsys, 'file,tags\na.png,"bus\ncar"\nb.png,car\nc.png,car\n', "abc")
+    assert "delimiter" in told and present(table) == {"a": {"bus", "car"}, "b": {"car"}, "c": {"car"}}
