@@ -8,7 +8,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..exceptions import WorkbenchError
+from ..tables.ask import Asks
+from ..tables.cells import FOREIGN_WORDS, is_blank, label_of
+from ..text import short
 from .found import Gathering, Told
+
+# What one annotation answers to each question; without a question's key it does not answer that.
+Answers = dict[str, list[str]]
 
 
 def places_of(source: Path) -> list[Path]:
@@ -36,6 +42,7 @@ class File:
     def __init__(self, source: Path, told: Told, gathering: Gathering, split: str):
         self.source, self.told, self.gathering, self.split = source, told, gathering, split
         self.urls = self.unlabelled = 0
+        self._unsure = Counter[float]()
 
     def image(self, text: str, split: str = "", known: bool = True, group: str = "") -> int:
         """Row of an image; where it has no labels, `known` is False and all of them are unknown."""
@@ -55,13 +62,69 @@ class File:
         name = unquote(path[1])
         return name.partition("/paths/")[2] or name  # azureml://subscriptions/…/datastores/…/paths/…
 
-    def is_sure(self, confidence: Any) -> bool:
-        """Whether a label counts, as sure as it is; one that does not say counts."""
-        least = self.told.min_confidence
-        return least is None or not isinstance(confidence, (int, float)) or confidence >= least
+    def sure(self, confidence: Any) -> int | None:
+        """What a confidence says of its label: 1, 0, or None for nothing; a label without one is present."""
+        if confidence is None:
+            return 1
+        try:
+            number = float(confidence)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not number >= 0:
+            raise WorkbenchError(f"{self.source}: the confidence {short(confidence)} is no number from 0 on; mend it")
+        if self.told.min_confidence is None:
+            self._unsure[number] += number not in (0, 1)
+        return 1 if number >= (self.told.min_confidence or 1.0) else 0 if number == 0 else None
 
-    def join(self, judged: dict[str, list[set[str]]]) -> None:
-        """Images with the classes that each of their annotators named: where they differ a label is unknown."""
+    def refuse_unsure(self) -> None:
+        """Ask from which confidence on a label is present, where that decides."""
+        if count := self._unsure.total():
+            what = f"{count:,} labels have confidences such as {max(self._unsure, key=self._unsure.__getitem__):g}"
+            least = "0.5" if max(self._unsure) <= 1 else "50"
+            what = f"{what}: from which on is a label present?"
+            raise Asks(self.source, [what], ("--min-confidence", least), "", self.told)
+
+    def answers(self, judged: dict[str, list[Answers]], plain: set[str]) -> None:
+        """Images with what each of their annotators answered to several questions.
+
+        A question that is answered by yes and no is a class; of others each answer is one, called QUESTION: ANSWER
+        where there are several questions, and by the answer alone where there is one or it is in `plain` (boxes).
+        """
+        said: dict[str, set[str]] = {}
+        for by in judged.values():
+            for question, words in (pair for answers in by for pair in answers.items()):
+                said.setdefault(question, set()).update(words)
+        choices = said.keys() - plain
+        yes_no = {question for question in choices if is_yes_no(said[question])}
+        full = choices - yes_no if len(choices) > 1 else set()
+        wanted = set(said)
+        if self.told.columns and wanted.issuperset(self.told.columns):
+            wanted, self.gathering.only = set(self.told.columns), ()
+        if len(said) > 1:
+            asked = ", ".join(sorted(said))
+            what = f"they answer several questions ({asked}); --columns chooses some"
+            self.gathering.notes.append(("classes", what))
+        if yes_no & wanted:
+            what = f"questions that are answered by yes and no are classes: {', '.join(sorted(yes_no & wanted))}"
+            self.gathering.notes.append(("classes", what))
+
+        def labels(answers: Answers) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for question in sorted(wanted):
+                words = answers.get(question, [])
+                if question in yes_no:
+                    found[question] = max((yes_or_no(word) or 0 for word in words), default=-1)
+                elif question in full:
+                    missing = 0 if words else -1
+                    found |= {f"{question}: {word}": 1 if word in words else missing for word in said[question]}
+                else:
+                    found |= dict.fromkeys(words, 1)
+            return found
+
+        self.join({name: [labels(answers) for answers in by] for name, by in judged.items()})
+
+    def join(self, judged: dict[str, list[dict[str, int]]]) -> None:
+        """Images with the labels that each of their annotators gave: where they differ a label is unknown."""
         mark = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts it before the name of an uploaded file
         places = (*places_of(self.source), *filter(None, [self.told.images]))
         marked = [name for name in map(self.name, judged) if mark.match(name)][:20]
@@ -70,13 +133,28 @@ class File:
         for name, by in judged.items():
             row = self.image(mark.sub("", self.name(name), count=1) if original else name, known=bool(by))
             if by:
-                every, some = set.intersection(*by), set.union(*by)
-                self.gathering.label(row, sorted(every))
-                self.gathering.label(row, sorted(some - every), -1)
-                several, differ = several + (len(by) > 1), differ + (every != some)
+                # What one did not answer the others decide; a class that one did not name is absent for that one.
+                values = {each: {own.get(each, 0) for own in by} for each in set().union(*by)}
+                said = {each: own - {-1} or {-1} for each, own in values.items()}
+                differs = any(len(own) > 1 for own in said.values())
+                for each, own in sorted(said.items()):
+                    self.gathering.label(row, [each], own.pop() if len(own) == 1 else -1)
+                several, differ = several + (len(by) > 1), differ + differs
         self.gathering.note(
             "several annotators", several, f"images; a label on which they differ is unknown ({differ:,} images)"
         )
+
+
+def is_yes_no(words: set[str]) -> bool:
+    """Whether answers say yes and no, or one of them, and nothing else but that it is unknown."""
+    meant = set(map(yes_or_no, words))
+    return None not in meant and not meant <= {-1}
+
+
+def yes_or_no(word: str) -> int | None:
+    """1, 0 or -1 (unknown) where an answer says so, else None."""
+    plain = word.strip().lower()
+    return -1 if is_blank(plain) else FOREIGN_WORDS.get(plain, label_of(plain))
 
 
 def coco(file: File, data: Any) -> str | None:
@@ -97,16 +175,21 @@ def coco(file: File, data: Any) -> str | None:
     pairs = [
         (annotation["image_id"], part["category_id"])
         for annotation in annotations
-        if file.is_sure(annotation.get("score"))
+        if file.sure(annotation.get("score"))
         for part in annotation.get("segments_info", (annotation,))
     ]
     columns = _categories(file, data["categories"], {category for _, category in pairs})
     # LVIS looks for some classes only: those that it neither found nor missed are unknown.
     partly = any("neg_category_ids" in image for image in images)
-    rows = {}
+    rows: dict[Any, int] = {}
+    owners: dict[int, Any] = {}
+    again = []
     for image in images:
         name = image["file_name"] if "file_name" in image else "/".join(image["coco_url"].split("/")[-2:])
         row = rows[image["id"]] = gathering.image(file.name(name), file.split, not partly)
+        if owners.setdefault(row, image["id"]) != image["id"]:
+            again.append(name)
+            gathering.merged.add(row)
         for category in image.get("neg_category_ids", ()):
             gathering.add(row, columns[category], 0)
     orphans, bare = 0, set(rows)
@@ -116,13 +199,22 @@ def coco(file: File, data: Any) -> str | None:
             bare.discard(image_id)
         else:
             orphans += 1
+    if again:
+        what = f"images have the file name of another one, such as {short(again[0])}, and are one row with it"
+        gathering.note("joined", len(again), what)
     gathering.note("left out", orphans, "annotations of images that their file does not list")
     gathering.note("nothing there", 0 if partly else len(bare), "images without an annotation: every class is absent")
     return "COCO"
 
 
-def _categories(file: File, categories: list[dict[str, Any]], used: set[Any]) -> dict[Any, int]:
-    """Columns by category id, in the order of the ids."""
+def _categories(file: File, categories: Any, used: set[Any]) -> dict[Any, int]:
+    """Columns by category id, in the order of the ids; a mapping of ids to names is one of them too."""
+    if isinstance(categories, dict):  # whose keys are texts, as JSON has no others
+        ids = {str(each): each for each in used}
+        categories = [
+            {**(each if isinstance(each, dict) else {"name": each}), "id": ids.get(key, int(key) if key.isdecimal() else key)}
+            for key, each in categories.items()
+        ]
     groups = {each.get("supercategory") for each in categories if each.get("supercategory") != each["name"]}
     kept = []
     for each in sorted(categories, key=lambda category: category["id"]):
@@ -200,7 +292,9 @@ def _attribute(file: File, value: Any, about: dict[str, Any]) -> Iterator[str]:
         numbers = value if isinstance(value, list) else [value]
         sure = [about.get("confidence-map", {}).get(str(number)) for number in numbers]
     for at, number in enumerate(numbers):
-        if file.is_sure(sure[at] if at < len(sure) else None):
+        confidence = sure[at] if at < len(sure) else None
+        # That a label is there its tool has decided already, however sure it was.
+        if file.told.min_confidence is None or file.sure(confidence):
             yield str(names[str(number)])
 
 
@@ -208,8 +302,8 @@ def label_studio(file: File, data: Any) -> str | None:
     """Label Studio's JSON: choices, and the classes of boxes and outlines."""
     if not are_records(data, "data") or not {"annotations", "completions", "predictions"} & data[0].keys():
         return None
-    judged: dict[str, list[set[str]]] = {}
-    left, controls = Counter[str](), set[str]()
+    judged: dict[str, list[Answers]] = {}
+    left, plain = Counter[str](), set[str]()
     for task in data:
         texts = {key: text for key, text in task["data"].items() if isinstance(text, str)}
         key = file.told.image_column or next((key for key in ("image", "img", "url") if key in texts), min(texts))
@@ -217,21 +311,19 @@ def label_studio(file: File, data: Any) -> str | None:
         for annotation in task.get("annotations") or task.get("completions") or ():
             if annotation.get("was_cancelled"):
                 continue
-            names: set[str] = set()
+            answers: Answers = {}
             for result in annotation["result"]:
                 # Of a choice, a box, a brush …: its kind is the key of its names.
                 kind = result.get("type", "")
                 if kind.endswith(("labels", "choices")):
-                    names.update(result["value"].get(kind, ()))
-                    controls.add(result.get("from_name", ""))
+                    question = result.get("from_name", "")
+                    answers.setdefault(question, []).extend(result["value"].get(kind, ()))
+                    plain |= {question} if kind != "choices" else set()
                 else:
                     left[kind] += 1
-            by.append(names)
+            by.append(answers)
     file.gathering.note("left out", left.total(), f"results that name no class: {', '.join(sorted(left))}")
-    if len(controls) > 1:
-        asked = ", ".join(sorted(controls))
-        file.gathering.notes.append(("classes", f"they answer several questions ({asked}); --columns chooses some"))
-    file.join(judged)
+    file.answers(judged, plain)
     return "Label Studio"
 
 

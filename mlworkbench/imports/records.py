@@ -10,11 +10,11 @@ from typing import Any
 from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
 from ..tables.ask import Asks, joined_doubt, label_doubt
-from ..tables.cells import joined_names
+from ..tables.cells import is_blank, joined_names, split_of
 from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
-from .exports import FORMS, File, are_records, places_of
+from .exports import FORMS, Answers, File, are_records, is_yes_no, places_of
 from .found import Found, Gathering, Told
 
 MOST_BYTES = 4_000_000_000
@@ -27,6 +27,12 @@ LABEL_KEYS = ("labels", "label", "tags", "tag", "objects", "annotations", "annot
 NAME_KEYS = ("displayname", "label", "labels", "name", "names", "class", "class_name", "classes", "category",
              "categories", "tag", "tags", "choices", "choice", "classifications", "detections",
              "region_attributes")  # fmt: skip
+# Keys beside the name of a label that say whether it is there, and how sure that is.
+VALUE_KEYS = ("value", "present", "is_present", "presence", "exists", "checked", "is_checked", "selected", "is_selected",
+              "answer", "state")  # fmt: skip
+CONFIDENCE_KEYS = ("confidence", "conf", "score", "prob", "probability", "label_confidence")
+# Label Studio's own keys in its short form, of which no one is a question.
+STUDIO_KEYS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comments"}
 SPLIT_KEYS = ("split", "subset", "ml_use", "dataitemresourcelabels")
 
 
@@ -61,8 +67,14 @@ def gather(source: Path, told: Told, gathering: Gathering, split: str = "") -> s
         raise WorkbenchError(f"{source} nests lists or objects deeper than labels do; is it what you meant?") from None
     except WorkbenchError:
         raise
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise WorkbenchError(f"{source} is damaged: {error!r} is missing or of another kind; export it again") from None
+    except KeyError as error:
+        raise WorkbenchError(f"{source} is damaged: {short(error.args[0])} is missing in it; export it again") from None
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise WorkbenchError(
+            f"{source} is damaged, or of no form that is known: what it holds is of another kind than its keys say; "
+            "docs/labels.md shows the forms: write it in one of them, or export it again"
+        ) from None
+    file.refuse_unsure()
     gathering.note("named by URL", file.urls, "images; they are looked for on this machine by their paths")
     gathering.note("not labelled", file.unlabelled, "images have no labels: unknown (--blank absent: nothing is there)")
     return what
@@ -124,29 +136,32 @@ def records(file: File, data: Any) -> str | None:
     keys = {key: key.lower() for record in found for key in record}  # in order, each once
     image = _image_key(file, found[0])
     split = told.split_column or next((key for key in keys if keys[key] in SPLIT_KEYS), "")
-    group = told.group_column or next((key for key in keys if keys[key] == "group"), "")
-    wanted = _label_keys(file, found, [key for key in keys if key not in (image, split, group)])
-    if left := [key for key in keys if key not in (image, split, group, *wanted)]:
+    group = told.group_column or next((key for key in keys if keys[key] == "group" and not _is_binary(found, key)), "")
+    rest = [key for key in keys if key not in (image, split, group)]
+    if "annotator" in keys:
+        return _short_form(file, found, image, rest)
+    wanted, beside = _label_keys(file, found, rest)
+    under = f"images are under {image!r}, labels under {', '.join(map(repr, (*wanted, *beside)))}"
+    gathering.notes.append(("keys", under))
+    if left := [key for key in rest if key not in (*wanted, *beside)]:
         gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
-    cells = [_cell(record, wanted) for record in found]
+    cells = [_cell(record, wanted, file.told.classes or names, _is_binary(found, wanted[0])) for record in found]
     names = list(told.classes or names)
     gathering.listed(names)
     if _are_patterns(cells):
         names = names or [f"class_{place}" for place in range(max(len(cell) for cell in cells if cell))]
         cells = [cell and dict(zip(names, cell, strict=True)) for cell in cells]
-    labels, judged = _Labels(file, names), dict[str, list[set[str]]]()
+    labels = _Labels(file, names)
+    said = []
     for number, (record, cell) in enumerate(zip(found, cells, strict=True), 1):
+        about = {key.lower(): record[key] for key in beside if key in record}
+        said.append([] if cell in (None, "") else list(labels.of({**about, "labels": cell} if about else cell, number)))
+    labels.refuse_unclear()
+    for record, cell, pairs in zip(found, cells, said, strict=True):
         known = cell not in (None, "")
-        pairs = list(labels.of(cell, number)) if known else []
-        name = _named(record, image)
-        if "annotator" in record:  # Label Studio's short form: a record for each annotation
-            judged.setdefault(name, []).append({name for name, value in pairs if value == 1})
-            continue
-        row = file.image(name, _split_of(record, split), known, str(record.get(group) or ""))
+        row = file.image(_named(record, image), _split_of(record, split), known, str(record.get(group) or ""))
         for label, value in pairs:
             gathering.label(row, [label], value)
-    file.join(judged)
-    labels.refuse_unclear()
     texts = told.delimiter is None and any(isinstance(cell, str) for cell in cells)
     if texts and (joined := joined_names(gathering.columns, None)):
         doubt = joined_doubt(len(gathering.columns), joined)
