@@ -37,17 +37,19 @@ class File:
     ----------
     split : that of all its images, or ""
     urls, unlabelled : how many images are named by a URL, and how many have no labels
+    explicit : whether absent labels are said to be, so that those of which nothing is said are unknown
     """
 
     def __init__(self, source: Path, told: Told, gathering: Gathering, split: str):
         self.source, self.told, self.gathering, self.split = source, told, gathering, split
         self.urls = self.unlabelled = 0
+        self.explicit = False
         self._unsure = Counter[float]()
 
     def image(self, text: str, split: str = "", known: bool = True, group: str = "") -> int:
         """Row of an image; where it has no labels, `known` is False and all of them are unknown."""
         self.unlabelled += not known
-        known = known or self.told.blank == "absent"
+        known = (known and not self.explicit) or self.told.blank == "absent"
         return self.gathering.image(self.name(text), split or self.split, known, group)
 
     def name(self, text: str) -> str:
@@ -212,7 +214,10 @@ def _categories(file: File, categories: Any, used: set[Any]) -> dict[Any, int]:
     if isinstance(categories, dict):  # whose keys are texts, as JSON has no others
         ids = {str(each): each for each in used}
         categories = [
-            {**(each if isinstance(each, dict) else {"name": each}), "id": ids.get(key, int(key) if key.isdecimal() else key)}
+            {
+                **(each if isinstance(each, dict) else {"name": each}),
+                "id": ids.get(key, int(key) if key.isdecimal() else key),
+            }
             for key, each in categories.items()
         ]
     groups = {each.get("supercategory") for each in categories if each.get("supercategory") != each["name"]}

@@ -3,14 +3,14 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
-from ..tables.ask import Asks, joined_doubt, label_doubt
-from ..tables.cells import is_blank, joined_names, split_of
+from ..tables.ask import Asks, joined_doubt, label_doubt, safe
+from ..tables.cells import joined_names, split_of
 from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
@@ -157,6 +157,8 @@ def records(file: File, data: Any) -> str | None:
         about = {key.lower(): record[key] for key in beside if key in record}
         said.append([] if cell in (None, "") else list(labels.of({**about, "labels": cell} if about else cell, number)))
     labels.refuse_unclear()
+    if file.explicit:
+        gathering.notes.append(("absent", "labels are said to be absent; what is not named for an image is unknown"))
     for record, cell, pairs in zip(found, cells, said, strict=True):
         known = cell not in (None, "")
         row = file.image(_named(record, image), _split_of(record, split), known, str(record.get(group) or ""))
@@ -176,6 +178,7 @@ def _records_of(data: Any, told: Told) -> tuple[list[dict[str, Any]], list[str]]
         sure = {told.image_column, *IMAGE_KEYS[:11]}
         return any(key in sure or key.lower() in sure or _is_image(_named(record, key)) for key in record)
 
+    data = _turned(data)
     if not isinstance(data, dict):
         return (data, []) if are_records(data) and names_image(data[0]) else ([], [])
     if names_image(data):
@@ -187,6 +190,43 @@ def _records_of(data: Any, told: Told) -> tuple[list[dict[str, Any]], list[str]]
     inner = [[*value.values()] if isinstance(value, dict) else value for value in (*data.values(), data)]
     lists = (each for each in inner if are_records(each) and names_image(each[0]))
     return next(lists, []), [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _turned(data: Any) -> Any:
+    """A document as records where it holds columns, as pandas writes them, or the images of each class."""
+    if not isinstance(data, dict) or not data:
+        return data
+    if data.keys() >= {"columns", "data"} and all(isinstance(row, list) for row in data["data"]):
+        return [dict(zip(map(str, data["columns"]), row, strict=True)) for row in data["data"]]
+    values = list(data.values())
+    if all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1:
+        columns = {key: list(value.values()) for key, value in data.items()}
+    elif all(isinstance(value, list) for value in values):
+        columns = data
+    else:
+        return data
+    images = [key for key, column in columns.items() if column and all(map(_is_image, column))]
+    if images and len(images) == sum(map(bool, columns.values())) and columns is data:
+        return _of_classes(data)
+    if not images or len(set(map(len, columns.values()))) > 1:
+        return data
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _of_classes(data: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Records of a mapping of classes to the images that show them.
+
+    Raises
+    ------
+    WorkbenchError : the lists are those of splits, or of all images
+    """
+    if all(split_of(key) or key.lower() in (*IMAGE_KEYS, "images", "files") for key in data):
+        raise WorkbenchError(f"{', '.join(data)} list images and no labels; import the file that holds their labels")
+    classes: dict[str, list[str]] = {}
+    for name, images in data.items():
+        for image in images:
+            classes.setdefault(image, []).append(name)
+    return [{"image": image, "labels": names} for image, names in classes.items()]
 
 
 def _is_image(value: Any) -> bool:
@@ -213,30 +253,104 @@ def _image_key(file: File, record: dict[str, Any]) -> str:
     return key
 
 
-def _label_keys(file: File, found: list[dict[str, Any]], keys: list[str]) -> tuple[str, ...]:
-    """Keys of the labels: given, or one that is called so, or all that hold nothing but 0, 1, -1 and null."""
+def _label_keys(file: File, found: list[dict[str, Any]], keys: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Keys of the labels: given, or one that is called so, or all that hold nothing but 0, 1, -1 and null.
+
+    With them those that say more of the one label of a record, see `_beside`.
+    """
     wanted = file.told.columns
     if wanted and set(wanted) <= set(keys):
         file.gathering.only = ()
-        return wanted
+        return wanted, _beside(file, found, wanted[0], keys) if len(wanted) == 1 else ()
     called = [key for key in keys if key.lower() in LABEL_KEYS]
     filled = [key for key in called if any(record.get(key) for record in found)] or called[:1]
     if len(filled) > 1:
         raise WorkbenchError(
             f"{file.source} has labels under {' and under '.join(filled)}; say which: --columns {filled[0]}"
         )
-    numbers = [key for key in keys if key != "id" and all(record.get(key) in (0, 1, -1, None) for record in found)]
+    numbers = [key for key in keys if not _is_id(key) and _is_binary(found, key)]
     if not filled and not numbers:
         raise WorkbenchError(f"{file.source} has no labels under its keys {', '.join(keys)}; say where: --columns KEY")
-    return tuple(filled or numbers)
+    return (tuple(filled), _beside(file, found, filled[0], keys)) if filled else (tuple(numbers), ())
 
 
-def _cell(record: dict[str, Any], keys: tuple[str, ...]) -> Any:
+def _is_id(key: str) -> bool:
+    return (
+        re.fullmatch(r"(.*[_\W])?ids?|.*[a-z]I[dD]s?|index|idx", key, re.IGNORECASE if key.isupper() else 0) is not None
+    )
+
+
+def _is_binary(found: list[dict[str, Any]], key: str) -> bool:
+    """Whether there is nothing but 0, 1, -1, true, false and null under a key."""
+    return all(isinstance(value := record.get(key), (int, float, type(None))) and value in (0, 1, -1, None)
+               for record in found)  # fmt: skip
+
+
+def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]) -> tuple[str, ...]:
+    """Keys beside that of the labels which say of the one label of a record whether it is there, and how sure that is.
+
+    Raises
+    ------
+    WorkbenchError : they stand beside several labels of which they may say something, or nothing
+    """
+    sure = [key for key in keys if key.lower() in CONFIDENCE_KEYS]
+    said = [key for key in keys if key.lower() in VALUE_KEYS and are_said(record.get(key) for record in found)]
+    beside = (*said, *sure)
+    lists = any(isinstance(record.get(label), list) and len(record[label]) > 1 for record in found)
+    if beside and lists:
+        told = file.told.columns
+        if told:
+            return ()
+        named = ", ".join(beside)
+        raise Asks(
+            file.source,
+            [f"{named} stands beside lists of labels: does it say whether these are there? The command takes the labels "
+             f"under {short(label)} as present and leaves {named} out"],
+            safe("--columns", label), "", file.told,
+        )  # fmt: skip
+    return beside
+
+
+def are_said(values: Iterable[Any]) -> bool:
+    """Whether all values are yes, no, 1, 0 or blank, and not all of them blank."""
+    return is_yes_no({"" if value is None else str(value) for value in values})
+
+
+def _cell(record: dict[str, Any], keys: tuple[str, ...], names: Sequence[str], binary: bool) -> Any:
     """What stands under one key, or under several: a label for each of them where these are numbers."""
-    if len(keys) == 1 and not isinstance(record.get(keys[0]), bool):
+    numbers = binary and not names and keys[0].lower() not in LABEL_KEYS  # else they count classes
+    if len(keys) == 1 and not isinstance(record.get(keys[0]), bool) and not numbers:
         return record.get(keys[0])
     cells = {key: record.get(key) for key in keys}
     return cells if _are_numbers(cells.values()) else [cell for cell in cells.values() if cell is not None]
+
+
+def _short_form(file: File, found: list[dict[str, Any]], image: str, keys: list[str]) -> str:
+    """Label Studio's short form: a record for each annotation, and a key for each question."""
+    labels, told = _Labels(file, list(file.told.classes)), file.told
+    keys = [key for key in keys if key not in STUDIO_KEYS]
+    asked = [
+        key
+        for key in keys
+        if key.lower() in LABEL_KEYS
+        or any(isinstance(record.get(key), dict) and "choices" in record[key] for record in found)
+        or are_said(record.get(key) for record in found)
+    ]
+    if told.columns and set(told.columns) <= set(keys):
+        asked = [key for key in keys if key in {*asked, *told.columns}]
+    elif not asked and keys:
+        what = f"Label Studio's short form: which of its keys {', '.join(keys)} are questions is not said"
+        raise Asks(file.source, [what], safe("--columns", *keys), "", told)
+    if left := [key for key in keys if key not in asked]:
+        file.gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
+    judged: dict[str, list[Answers]] = {}
+    for number, record in enumerate(found, 1):
+        by = judged.setdefault(_named(record, image), [])
+        by.append(
+            {key: [name for name, _ in labels.of(record[key], number)] for key in asked if record.get(key) is not None}
+        )
+    file.answers(judged, set())
+    return "Label Studio's short form"
 
 
 def _split_of(record: dict[str, Any], key: str) -> str:
@@ -260,7 +374,8 @@ class _Labels:
     def __init__(self, file: File, names: list[str]):
         self.file, self.told, self.names = file, file.told, names
         self.meaning = Meaning(file.told)
-        self.times = Counter[Any]()  # how often each label stands under a class's own key
+        self.times = Counter[Any]()  # how often each label stands under a class's own key, or beside its name
+        self.odd: dict[str, list[tuple[Any, int]]] = {}  # what stands there and is no label, and its record
 
     def of(self, cell: Any, number: int) -> Iterator[tuple[str, int]]:
         """Each class that a cell names, however deep, and its label; `number` is that of the record."""
@@ -276,14 +391,27 @@ class _Labels:
             lower = {key.lower(): value for key, value in cell.items()}
             named = next((lower[key] for key in NAME_KEYS if lower.get(key) is not None), None)
             if named is not None:
-                if self.file.is_sure(lower.get("confidence", lower.get("score"))):
-                    yield from self.of(named, number)
+                if (said := self._said(lower, number)) is not None:
+                    yield from ((name, said if label == 1 else label) for name, label in self.of(named, number))
             elif _are_numbers(cell.values()):
                 yield from ((name, self._value(value, number)) for name, value in cell.items())
             else:
                 raise self._fault(cell, number)
         else:
             raise self._fault(cell, number)
+
+    def _said(self, about: dict[str, Any], number: int) -> int | None:
+        """What stands beside a label's name: 1, 0 or -1 where it says so, None where the label is too unsure."""
+        label = self.file.sure(next((about[key] for key in CONFIDENCE_KEYS if key in about), None))
+        key = next((key for key in VALUE_KEYS if key in about), None)
+        if key is not None and label != 0:
+            meant = self.meaning.label(about[key])
+            if meant is None:
+                self.odd.setdefault(key, []).append((about[key], number))
+            label = meant if label == 1 or not meant else None
+            self.times[str(about[key])] += 1
+        self.file.explicit |= label == 0
+        return label
 
     def _name(self, number: int, record: int) -> str:
         if 0 <= number < len(self.names):
@@ -308,6 +436,13 @@ class _Labels:
         )
 
     def refuse_unclear(self) -> None:
-        """Ask where labels under keys of their own could mean two things."""
+        """Refuse what says neither that a label is there nor that it is not; ask where it could mean two things."""
+        if self.odd:
+            each = (f"{short(values[0][0])} under {short(key)} (record {values[0][1]}, {len(values):,} such labels)"
+                    for key, values in self.odd.items())  # fmt: skip
+            raise WorkbenchError(
+                f"{self.file.source}: {' and '.join(each)} says neither that a label is present nor that it is absent; "
+                "expected 1 or 0, true or false, yes or no; --unknown VALUE and --negative VALUE say what others mean"
+            )
         if not self.meaning.minus_told and (doubt := label_doubt(self.times.items(), self.told.blank is not None)):
             raise Asks(self.file.source, [doubt[0]], doubt[1], "", self.told)
