@@ -14,7 +14,7 @@ from ..tables.cells import joined_names, split_of
 from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
-from .exports import FORMS, Answers, File, are_records, is_yes_no, places_of
+from .exports import FORMS, Answers, File, are_records, is_yes_no, places_of, yes_or_no
 from .found import Found, Gathering, Told
 
 MOST_BYTES = 4_000_000_000
@@ -28,8 +28,8 @@ NAME_KEYS = ("displayname", "label", "labels", "name", "names", "class", "class_
              "categories", "tag", "tags", "choices", "choice", "classifications", "detections",
              "region_attributes")  # fmt: skip
 # Keys beside the name of a label that say whether it is there, and how sure that is.
-VALUE_KEYS = ("value", "present", "is_present", "presence", "exists", "checked", "is_checked", "selected", "is_selected",
-              "answer", "state")  # fmt: skip
+VALUE_KEYS = ("value", "present", "is_present", "presence", "exists", "checked", "is_checked", "selected",
+              "is_selected", "answer", "state")  # fmt: skip
 CONFIDENCE_KEYS = ("confidence", "conf", "score", "prob", "probability", "label_confidence")
 # Label Studio's own keys in its short form, of which no one is a question.
 STUDIO_KEYS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comments"}
@@ -130,7 +130,7 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 def records(file: File, data: Any) -> str | None:
     """Records of one image each, with its labels under a key: Hugging Face, CreateML, Vertex, AzureML and others."""
     told, gathering = file.told, file.gathering
-    found, names = _records_of(data, told)
+    found, names = _records_of(data, file)
     if not found:
         return None
     keys = {key: key.lower() for record in found for key in record}  # in order, each once
@@ -139,10 +139,11 @@ def records(file: File, data: Any) -> str | None:
     group = told.group_column or next((key for key in keys if keys[key] == "group" and not _is_binary(found, key)), "")
     rest = [key for key in keys if key not in (image, split, group)]
     if "annotator" in keys:
-        return _short_form(file, found, image, rest)
+        return _short_form(file, found, image, rest, names)
     wanted, beside = _label_keys(file, found, rest)
     under = f"images are under {image!r}, labels under {', '.join(map(repr, (*wanted, *beside)))}"
-    gathering.notes.append(("keys", under))
+    if len(rest) > 1:  # else there was no choice
+        gathering.notes.append(("keys", under))
     if left := [key for key in rest if key not in (*wanted, *beside)]:
         gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
     cells = [_cell(record, wanted, file.told.classes or names, _is_binary(found, wanted[0])) for record in found]
@@ -171,14 +172,16 @@ def records(file: File, data: Any) -> str | None:
     return "records"
 
 
-def _records_of(data: Any, told: Told) -> tuple[list[dict[str, Any]], list[str]]:
+def _records_of(data: Any, file: File) -> tuple[list[dict[str, Any]], list[str]]:
     """Records of images in a document, and the names of classes that it gives beside them."""
 
     def names_image(record: dict[str, Any]) -> bool:
-        sure = {told.image_column, *IMAGE_KEYS[:11]}
+        sure = {file.told.image_column, *IMAGE_KEYS[:11]}
         return any(key in sure or key.lower() in sure or _is_image(_named(record, key)) for key in record)
 
     data = _turned(data)
+    if _are_images_of_classes(data):
+        return _of_classes(data, file), list(data)
     if not isinstance(data, dict):
         return (data, []) if are_records(data) and names_image(data[0]) else ([], [])
     if names_image(data):
@@ -206,22 +209,28 @@ def _turned(data: Any) -> Any:
     else:
         return data
     images = [key for key, column in columns.items() if column and all(map(_is_image, column))]
-    if images and len(images) == sum(map(bool, columns.values())) and columns is data:
-        return _of_classes(data)
-    if not images or len(set(map(len, columns.values()))) > 1:
+    if not images or len(set(map(len, columns.values()))) > 1 or _are_images_of_classes(data):
         return data
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _of_classes(data: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _are_images_of_classes(data: Any) -> bool:
+    """Whether under each key of a document is a list, and in all of them nothing but images."""
+    lists = list(data.values()) if isinstance(data, dict) else []
+    return any(lists) and all(isinstance(each, list) and all(map(_is_image, each)) for each in lists)
+
+
+def _of_classes(data: dict[str, list[str]], file: File) -> list[dict[str, Any]]:
     """Records of a mapping of classes to the images that show them.
 
     Raises
     ------
     WorkbenchError : the lists are those of splits, or of all images
     """
-    if all(split_of(key) or key.lower() in (*IMAGE_KEYS, "images", "files") for key in data):
-        raise WorkbenchError(f"{', '.join(data)} list images and no labels; import the file that holds their labels")
+    if all(map(split_of, data)) or any(key.lower() in (*IMAGE_KEYS, "images", "files") for key in data):
+        raise WorkbenchError(
+            f"{file.source}: {', '.join(data)} list images and no labels; import the file that holds their labels"
+        )
     classes: dict[str, list[str]] = {}
     for name, images in data.items():
         for image in images:
@@ -275,9 +284,8 @@ def _label_keys(file: File, found: list[dict[str, Any]], keys: list[str]) -> tup
 
 
 def _is_id(key: str) -> bool:
-    return (
-        re.fullmatch(r"(.*[_\W])?ids?|.*[a-z]I[dD]s?|index|idx", key, re.IGNORECASE if key.isupper() else 0) is not None
-    )
+    """Whether a key is called as a number of something is: id, scene_id, sceneId, index."""
+    return re.fullmatch(r"(?i:id|idx|index|.*[_\W]ids?)|.*[a-z]I[dD]s?", key) is not None
 
 
 def _is_binary(found: list[dict[str, Any]], key: str) -> bool:
@@ -294,63 +302,68 @@ def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]
     WorkbenchError : they stand beside several labels of which they may say something, or nothing
     """
     sure = [key for key in keys if key.lower() in CONFIDENCE_KEYS]
-    said = [key for key in keys if key.lower() in VALUE_KEYS and are_said(record.get(key) for record in found)]
+    said = [key for key in keys if key.lower() in VALUE_KEYS and _are_said(record.get(key) for record in found)]
     beside = (*said, *sure)
     lists = any(isinstance(record.get(label), list) and len(record[label]) > 1 for record in found)
-    if beside and lists:
-        told = file.told.columns
-        if told:
-            return ()
-        named = ", ".join(beside)
-        raise Asks(
-            file.source,
-            [f"{named} stands beside lists of labels: does it say whether these are there? The command takes the labels "
-             f"under {short(label)} as present and leaves {named} out"],
-            safe("--columns", label), "", file.told,
-        )  # fmt: skip
-    return beside
+    if not lists:
+        return beside
+    heard = [(key, {str(record[key]) for record in found if record.get(key) is not None}) for key in beside]
+    doubted = ", ".join(key for key, words in heard if set(map(yes_or_no, words)) - {1})
+    if doubted and not file.told.columns:
+        what = f"{doubted} stands beside lists of labels: does it say whether they are there? The command leaves it out"
+        raise Asks(file.source, [what], safe("--columns", label), "", file.told)
+    return ()
 
 
-def are_said(values: Iterable[Any]) -> bool:
+def _are_said(values: Iterable[Any]) -> bool:
     """Whether all values are yes, no, 1, 0 or blank, and not all of them blank."""
     return is_yes_no({"" if value is None else str(value) for value in values})
 
 
 def _cell(record: dict[str, Any], keys: tuple[str, ...], names: Sequence[str], binary: bool) -> Any:
     """What stands under one key, or under several: a label for each of them where these are numbers."""
-    numbers = binary and not names and keys[0].lower() not in LABEL_KEYS  # else they count classes
+    # One key with 0 and 1 is a class of its own, unless by its name it counts the classes.
+    counts = keys[0].lower() in LABEL_KEYS or _is_id(keys[0]) or (len(names) > 0 and keys[0] not in names)
+    numbers = binary and not counts
     if len(keys) == 1 and not isinstance(record.get(keys[0]), bool) and not numbers:
         return record.get(keys[0])
     cells = {key: record.get(key) for key in keys}
     return cells if _are_numbers(cells.values()) else [cell for cell in cells.values() if cell is not None]
 
 
-def _short_form(file: File, found: list[dict[str, Any]], image: str, keys: list[str]) -> str:
+def _short_form(file: File, found: list[dict[str, Any]], image: str, keys: list[str], names: list[str]) -> str:
     """Label Studio's short form: a record for each annotation, and a key for each question."""
-    labels, told = _Labels(file, list(file.told.classes)), file.told
+    labels, told = _Labels(file, list(file.told.classes or names)), file.told
     keys = [key for key in keys if key not in STUDIO_KEYS]
     asked = [
         key
         for key in keys
         if key.lower() in LABEL_KEYS
         or any(isinstance(record.get(key), dict) and "choices" in record[key] for record in found)
-        or are_said(record.get(key) for record in found)
+        or _are_said(record.get(key) for record in found)
     ]
     if told.columns and set(told.columns) <= set(keys):
         asked = [key for key in keys if key in {*asked, *told.columns}]
     elif not asked and keys:
         what = f"Label Studio's short form: which of its keys {', '.join(keys)} are questions is not said"
         raise Asks(file.source, [what], safe("--columns", *keys), "", told)
+    elif about := [key for key in asked if key.lower() in (*VALUE_KEYS, *CONFIDENCE_KEYS) and len(asked) > 1]:
+        what = f"{', '.join(about)} could say whether the label beside it is there, or be a question of its own"
+        raise Asks(
+            file.source, [what + "; the command takes each key for a question"], safe("--columns", *asked), "", told
+        )
     if left := [key for key in keys if key not in asked]:
         file.gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
     judged: dict[str, list[Answers]] = {}
     for number, record in enumerate(found, 1):
-        by = judged.setdefault(_named(record, image), [])
-        by.append(
-            {key: [name for name, _ in labels.of(record[key], number)] for key in asked if record.get(key) is not None}
-        )
+        answers: Answers = {}
+        for key in asked:
+            if record.get(key) is not None:
+                answers[key] = [name for name, value in labels.of(record[key], number) if value == 1]
+        judged.setdefault(_named(record, image), []).append(answers)
+    labels.refuse_unclear()
     file.answers(judged, set())
-    return "Label Studio's short form"
+    return "records"
 
 
 def _split_of(record: dict[str, Any], key: str) -> str:
