@@ -277,7 +277,8 @@ def _label_keys(file: File, found: list[dict[str, Any]], keys: list[str]) -> tup
         raise WorkbenchError(
             f"{file.source} has labels under {' and under '.join(filled)}; say which: --columns {filled[0]}"
         )
-    numbers = [key for key in keys if not _is_id(key) and _is_binary(found, key)]
+    no_class = (*CONFIDENCE_KEYS, *STUDIO_KEYS)
+    numbers = [key for key in keys if not (_is_id(key) or key.lower() in no_class) and _is_binary(found, key)]
     if not filled and not numbers:
         raise WorkbenchError(f"{file.source} has no labels under its keys {', '.join(keys)}; say where: --columns KEY")
     return (tuple(filled), _beside(file, found, filled[0], keys)) if filled else (tuple(numbers), ())
@@ -302,7 +303,7 @@ def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]
     WorkbenchError : they stand beside several labels of which they may say something, or nothing
     """
     sure = [key for key in keys if key.lower() in CONFIDENCE_KEYS]
-    said = [key for key in keys if key.lower() in VALUE_KEYS and _are_said(record.get(key) for record in found)]
+    said = [key for key in keys if key.lower() in VALUE_KEYS and any(map(_is_said, (each.get(key) for each in found)))]
     beside = (*said, *sure)
     lists = any(isinstance(record.get(label), list) and len(record[label]) > 1 for record in found)
     if not lists:
@@ -313,6 +314,11 @@ def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]
         what = f"{doubted} stands beside lists of labels: does it say whether they are there? The command leaves it out"
         raise Asks(file.source, [what], safe("--columns", label), "", file.told)
     return ()
+
+
+def _is_said(value: Any) -> bool:
+    """Whether a value is a number, or a word for yes or no, and so says something of the label beside it."""
+    return isinstance(value, (int, float)) or (isinstance(value, str) and yes_or_no(value) in (0, 1))
 
 
 def _are_said(values: Iterable[Any]) -> bool:
