@@ -69,15 +69,18 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
 
 def _several(names: list[str], places: list[Path]) -> str:
     """What to say where images are not found because several files have their name; "" where it is not so."""
-    if not any(names):
-        return ""
     wanted = {name.replace("\\", "/").rpartition("/")[2] for name in names}
     files: dict[str, set[str]] = {}
-    for place in places:
+    seen: set[str] = set()
+    for place in places if wanted else ():
         for folder, inner, own in os.walk(place):
+            if (real := os.path.realpath(folder)) in seen:  # places lie within each other
+                inner.clear()
+                continue
+            seen.add(real)
             inner[:] = [name for name in inner if not name.startswith(".")]
             for name in wanted.intersection(own):
-                files.setdefault(name, set()).add(os.path.realpath(f"{folder}/{name}"))
+                files.setdefault(name, set()).add(f"{real}/{name}")
     several = sorted(name for name in files if len(files[name]) > 1)
     if not several:
         return ""
@@ -94,19 +97,19 @@ def _namesakes(
     ------
     WorkbenchError : the source lists several images of that name, and so means both files
     """
-    own = os.path.realpath(places[0])
+    own = str(places[0])
     beside: dict[str, list[str]] = {}
     twice: list[tuple[str, str]] = []
     merged = set(found.merged)
     for image, name, match in zip(found.images, names, matches, strict=True):
-        if match is None or ("/" in name and image not in merged) or os.path.realpath(match.folder) == own:
+        # One that was found by its name alone has no namesake; whoever says --images means that folder.
+        if match is None or match.cause or ("/" in name and image not in merged) or match.folder == own:
             continue
         if match.folder not in beside:
-            above = Path(match.folder).parent
-            folders = sorted(str(each) for each in above.iterdir() if each.is_dir() and not each.name.startswith("."))
-            beside[match.folder] = [
-                each for each in folders if os.path.realpath(each) != os.path.realpath(match.folder)
-            ]
+            above = os.path.dirname(os.path.normpath(match.folder)) or "."  # noqa: PTH120
+            with os.scandir(above) as entries:
+                folders = sorted(entry.path for entry in entries if entry.is_dir() and entry.name[0] != ".")
+            beside[match.folder] = [each for each in folders if not os.path.samefile(each, match.folder)]
         others = [folder for folder in beside[match.folder] if match.name in listed.names(folder)]
         if others:
             one, other = f"{match.folder}/{match.name}", f"{others[0]}/{match.name}"
@@ -120,8 +123,8 @@ def _namesakes(
     if not twice:
         return []
     one, other = twice[0]
-    return [("paths", f"{len(twice):,} images have a namesake in a folder beside theirs: {one} is taken, {other} is not; "
-             "--images DIR takes those of another folder")]  # fmt: skip
+    what = f"images have a namesake in a folder beside theirs: {one} is taken, {other} is not"
+    return [("paths", f"{len(twice):,} {what}; --images DIR takes those of another folder")]
 
 
 def _mended(name: str, told: Told) -> str:
