@@ -109,7 +109,8 @@ def _namesakes(
             above = os.path.dirname(os.path.normpath(match.folder)) or "."  # noqa: PTH120
             with os.scandir(above) as entries:
                 folders = sorted(entry.path for entry in entries if entry.is_dir() and entry.name[0] != ".")
-            beside[match.folder] = [each for each in folders if not os.path.samefile(each, match.folder)]
+            real = os.path.realpath(match.folder)
+            beside[match.folder] = [each for each in folders if os.path.realpath(each) != real]
         others = [folder for folder in beside[match.folder] if match.name in listed.names(folder)]
         if others:
             one, other = f"{match.folder}/{match.name}", f"{others[0]}/{match.name}"

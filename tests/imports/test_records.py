@@ -252,6 +252,46 @@ def _(top):
     return {"a.jpg": {"cat"}, "b.jpg": {"?cat", "?dog"}}
 
 
+@source("Label Studio, several questions")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    tasks = [asked("a.jpg", {"kite": "Yes", "sky": "blue"}), asked("b.jpg", {"kite": "No"})]
+    (top / "project.json").write_text(json.dumps(tasks))
+    return {"a.jpg": {"kite", "sky: blue"}, "b.jpg": {"?sky: blue"}}
+
+
+@source("records, a value for each label")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    (top / "labels.json").write_text(
+        json.dumps([dict(zip(("image", "label", "present"), row, strict=True)) for row in VALUES[:3]])
+    )
+    return {"a.jpg": {"cat"}, "b.jpg": {"?dog"}}
+
+
+@source("records, a confidence for each label")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    rows = {"a.jpg": {"cat": 0.9, "dog": 0.2}, "b.jpg": {"dog": 0.6}}
+    marks = {name: [{"name": label, "score": sure} for label, sure in row.items()] for name, row in rows.items()}
+    (top / "labels.json").write_text(json.dumps([{"image": name, "labels": each} for name, each in marks.items()]))
+    return {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
+
+
+@source("JSON of pandas")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    write(top / "frame.json", {"file": {"0": "a.jpg", "1": "b.jpg"}, "cat": {"0": 1, "1": 0}, "dog": {"0": 0, "1": 1}})
+    return {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
+
+
+@source("a mapping of classes to images")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    write(top / "tags.json", {"cat": ["a.jpg", "b.jpg"], "dog": ["b.jpg"]})
+    return {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}}
+
+
 @source("a mapping of images to names")
 def _(top):
     pictures(top, "a.jpg", "b.jpg")
