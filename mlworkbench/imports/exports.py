@@ -1,4 +1,4 @@
-"""Exports of tools, as the JSON documents that they are: COCO, Datumaro, Ultralytics, AWS, Label Studio."""
+"""Exports of tools, as the JSON documents that they are: COCO, Datumaro, Ultralytics, AWS, Label Studio, pandas."""
 
 import re
 from collections import Counter
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
 from ..tables.ask import Asks
-from ..tables.cells import FOREIGN_WORDS, is_blank, label_of
+from ..tables.cells import FOREIGN_WORDS, is_blank, label_of, split_of
 from ..text import short
 from .found import Gathering, Told
 
+# Keys in any case; the first eleven hold an image whatever it is called.
+IMAGE_KEYS = ("file_name", "filename", "image_path", "img_path", "imagepath", "filepath", "image_url", "imagegcsuri",
+              "imagefilename", "image", "img", "path", "file", "name", "url", "id")  # fmt: skip
 # What one annotation answers to each question; without a question's key it does not answer that.
 Answers = dict[str, list[str]]
 
@@ -28,6 +32,54 @@ def are_records(value: Any, *keys: str) -> bool:
     """Whether these are objects, all of them, and the first has these keys."""
     records = isinstance(value, list) and len(value) > 0 and all(isinstance(record, dict) for record in value)
     return records and all(key in value[0] for key in keys)
+
+
+def is_image(value: Any) -> bool:
+    """Whether a value is the name of an image file."""
+    return isinstance(value, str) and value.lower().endswith(SUFFIXES)
+
+
+def turned(data: Any) -> Any:
+    """A document as records where it holds columns, as pandas writes them, or the images of each class."""
+    if not isinstance(data, dict) or not data:
+        return data
+    if data.keys() >= {"columns", "data"} and all(isinstance(row, list) for row in data["data"]):
+        return [dict(zip(map(str, data["columns"]), row, strict=True)) for row in data["data"]]
+    values = list(data.values())
+    if all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1:
+        columns = {key: list(value.values()) for key, value in data.items()}
+    elif all(isinstance(value, list) for value in values):
+        columns = data
+    else:
+        return data
+    images = [key for key, column in columns.items() if column and all(map(is_image, column))]
+    if not images or len(set(map(len, columns.values()))) > 1 or are_images_of_classes(data):
+        return data
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def are_images_of_classes(data: Any) -> bool:
+    """Whether under each key of a document is a list, and in all of them nothing but images."""
+    lists = list(data.values()) if isinstance(data, dict) else []
+    return any(lists) and all(isinstance(each, list) and all(map(is_image, each)) for each in lists)
+
+
+def of_classes(data: dict[str, list[str]], file: "File") -> list[dict[str, Any]]:
+    """Records of a mapping of classes to the images that show them.
+
+    Raises
+    ------
+    WorkbenchError : the lists are those of splits, or of all images
+    """
+    if all(map(split_of, data)) or any(key.lower() in (*IMAGE_KEYS, "images", "files") for key in data):
+        raise WorkbenchError(
+            f"{file.source}: {', '.join(data)} list images and no labels; import the file that holds their labels"
+        )
+    classes: dict[str, list[str]] = {}
+    for name, images in data.items():
+        for image in images:
+            classes.setdefault(image, []).append(name)
+    return [{"image": image, "labels": names} for image, names in classes.items()]
 
 
 class File:

@@ -113,7 +113,7 @@ def _namesakes(
             beside[match.folder] = [each for each in folders if os.path.realpath(each) != real]
         others = [folder for folder in beside[match.folder] if match.name in listed.names(folder)]
         if others:
-            one, other = f"{match.folder}/{match.name}", f"{others[0]}/{match.name}"
+            one, other = (os.path.normpath(f"{folder}/{match.name}") for folder in (match.folder, others[0]))
             if image in merged:
                 raise WorkbenchError(
                     f"{found.what}: {short(match.name)} is the name of several images, and of {one} and {other}: which "

@@ -7,20 +7,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
 from ..tables.ask import Asks, joined_doubt, label_doubt, safe
-from ..tables.cells import joined_names, split_of
+from ..tables.cells import joined_names
 from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
-from .exports import FORMS, Answers, File, are_records, is_yes_no, places_of, yes_or_no
+from .exports import (
+    FORMS,
+    IMAGE_KEYS,
+    Answers,
+    File,
+    are_images_of_classes,
+    are_records,
+    is_image,
+    is_yes_no,
+    of_classes,
+    places_of,
+    turned,
+    yes_or_no,
+)
 from .found import Found, Gathering, Told
 
 MOST_BYTES = 4_000_000_000
-# Keys in any case; the first eleven hold an image whatever it is called.
-IMAGE_KEYS = ("file_name", "filename", "image_path", "img_path", "imagepath", "filepath", "image_url", "imagegcsuri",
-              "imagefilename", "image", "img", "path", "file", "name", "url", "id")  # fmt: skip
 LABEL_KEYS = ("labels", "label", "tags", "tag", "objects", "annotations", "annotation", "classes", "class",
               "categories", "category", "choices", "choice", "classificationannotations", "classificationannotation",
               "boundingboxannotations", "gt_label", "ground_truth", "shapes", "flags", "regions")  # fmt: skip
@@ -177,69 +186,22 @@ def _records_of(data: Any, file: File) -> tuple[list[dict[str, Any]], list[str]]
 
     def names_image(record: dict[str, Any]) -> bool:
         sure = {file.told.image_column, *IMAGE_KEYS[:11]}
-        return any(key in sure or key.lower() in sure or _is_image(_named(record, key)) for key in record)
+        return any(key in sure or key.lower() in sure or is_image(_named(record, key)) for key in record)
 
-    data = _turned(data)
-    if _are_images_of_classes(data):
-        return _of_classes(data, file), list(data)
+    data = turned(data)
+    if are_images_of_classes(data):
+        return of_classes(data, file), list(data)
     if not isinstance(data, dict):
         return (data, []) if are_records(data) and names_image(data[0]) else ([], [])
     if names_image(data):
         return [data], []
-    if data and all(_is_image(key) for key in data):
+    if data and all(is_image(key) for key in data):
         return [{"image": key, "labels": value} for key, value in data.items()], []
     about = data["metainfo"] if isinstance(data.get("metainfo"), dict) else data
     names = about.get("classes") or about.get("CLASSES")
     inner = [[*value.values()] if isinstance(value, dict) else value for value in (*data.values(), data)]
     lists = (each for each in inner if are_records(each) and names_image(each[0]))
     return next(lists, []), [str(name) for name in names] if isinstance(names, list) else []
-
-
-def _turned(data: Any) -> Any:
-    """A document as records where it holds columns, as pandas writes them, or the images of each class."""
-    if not isinstance(data, dict) or not data:
-        return data
-    if data.keys() >= {"columns", "data"} and all(isinstance(row, list) for row in data["data"]):
-        return [dict(zip(map(str, data["columns"]), row, strict=True)) for row in data["data"]]
-    values = list(data.values())
-    if all(isinstance(value, dict) for value in values) and len({tuple(value) for value in values}) == 1:
-        columns = {key: list(value.values()) for key, value in data.items()}
-    elif all(isinstance(value, list) for value in values):
-        columns = data
-    else:
-        return data
-    images = [key for key, column in columns.items() if column and all(map(_is_image, column))]
-    if not images or len(set(map(len, columns.values()))) > 1 or _are_images_of_classes(data):
-        return data
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _are_images_of_classes(data: Any) -> bool:
-    """Whether under each key of a document is a list, and in all of them nothing but images."""
-    lists = list(data.values()) if isinstance(data, dict) else []
-    return any(lists) and all(isinstance(each, list) and all(map(_is_image, each)) for each in lists)
-
-
-def _of_classes(data: dict[str, list[str]], file: File) -> list[dict[str, Any]]:
-    """Records of a mapping of classes to the images that show them.
-
-    Raises
-    ------
-    WorkbenchError : the lists are those of splits, or of all images
-    """
-    if all(map(split_of, data)) or any(key.lower() in (*IMAGE_KEYS, "images", "files") for key in data):
-        raise WorkbenchError(
-            f"{file.source}: {', '.join(data)} list images and no labels; import the file that holds their labels"
-        )
-    classes: dict[str, list[str]] = {}
-    for name, images in data.items():
-        for image in images:
-            classes.setdefault(image, []).append(name)
-    return [{"image": image, "labels": names} for image, names in classes.items()]
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and value.lower().endswith(SUFFIXES)
 
 
 def _named(record: dict[str, Any], key: str) -> str:
@@ -256,7 +218,7 @@ def _image_key(file: File, record: dict[str, Any]) -> str:
     if key is None:
         known = sorted((IMAGE_KEYS.index(key.lower()), key) for key in record if key.lower() in IMAGE_KEYS)
         likely = [*(key for _, key in known), *record]
-        key = next((key for key in likely if _is_image(_named(record, key))), likely[0])
+        key = next((key for key in likely if is_image(_named(record, key))), likely[0])
     if key not in record:
         raise WorkbenchError(f"{file.source} has no key {short(key)}; its keys are {', '.join(record)}")
     return key
