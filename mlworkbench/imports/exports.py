@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +17,14 @@ from .found import Gathering, Told
 # Keys in any case; the first eleven hold an image whatever it is called.
 IMAGE_KEYS = ("file_name", "filename", "image_path", "img_path", "imagepath", "filepath", "image_url", "imagegcsuri",
               "imagefilename", "image", "img", "path", "file", "name", "url", "id")  # fmt: skip
+NAME_KEYS = ("displayname", "label", "labels", "name", "names", "class", "class_name", "classes", "category",
+             "categories", "tag", "tags", "choices", "choice", "classifications", "detections",
+             "region_attributes")  # fmt: skip
+# Keys beside the name of a label that say whether it is there, and how sure that is.
+ABSENT_KEYS = ("absent", "is_absent", "negative", "is_negative")
+VALUE_KEYS = (*ABSENT_KEYS, "value", "positive", "is_positive", "present", "is_present", "presence", "exists",
+              "checked", "is_checked", "selected", "is_selected", "answer", "state")  # fmt: skip
+CONFIDENCE_KEYS = ("confidence", "conf", "score", "prob", "probability", "label_confidence")
 # What one annotation answers to each question; without a question's key it does not answer that.
 Answers = dict[str, list[str]]
 
@@ -118,7 +126,7 @@ class File:
 
     def sure(self, confidence: Any) -> int | None:
         """What a confidence says of its label: 1, 0, or None for nothing; a label without one is present."""
-        if confidence is None:
+        if confidence in (None, ""):
             return 1
         try:
             number = float(confidence)
@@ -209,6 +217,46 @@ def yes_or_no(word: str) -> int | None:
     """1, 0 or -1 (unknown) where an answer says so, else None."""
     plain = word.strip().lower()
     return -1 if is_blank(plain) else FOREIGN_WORDS.get(plain, label_of(plain))
+
+
+def about_of(key: str) -> str:
+    """Which of the keys that say more of a label this is, also of several labels (scores); "" for none."""
+    word = key.lower()
+    known = (*VALUE_KEYS, *CONFIDENCE_KEYS)
+    return next((own for own in known if word in (own, f"{own}s", f"{own[:-1]}ies")), "")
+
+
+def are_pairs(names: Any, values: Any) -> bool:
+    return isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
+
+
+def is_said(value: Any) -> bool:
+    """Whether a value is a number, or a word for yes or no, and so says something of the label beside it."""
+    return isinstance(value, (int, float)) or (isinstance(value, str) and yes_or_no(value) in (0, 1))
+
+
+def are_said(values: Iterable[Any]) -> bool:
+    """Whether all values are yes, no, 1, 0 or blank, and not all of them blank."""
+    return is_yes_no({"" if value is None else str(value) for value in values})
+
+
+def is_id(key: str) -> bool:
+    """Whether a key is called as a number of something is: id, scene_id, sceneId, index."""
+    return re.fullmatch(r"(?i:id|idx|index|.*[_\W]ids?)|.*[a-z]I[dD]s?", key) is not None
+
+
+def is_binary(found: list[dict[str, Any]], key: str) -> bool:
+    """Whether there is nothing but 0, 1, -1, true, false and null under a key."""
+    return all(isinstance(value := record.get(key), (int, float, type(None))) and value in (0, 1, -1, None)
+               for record in found)  # fmt: skip
+
+
+def name_in(record: dict[str, Any], key: str) -> str:
+    """The name that stands under a key, also where it stands there in an object of its own; "" where there is none."""
+    value = record.get(key)
+    if isinstance(value, dict):
+        value = next((value[name] for name in ("path", "file_name", "url") if value.get(name)), None)
+    return str(value) if isinstance(value, (str, int)) else ""
 
 
 def coco(file: File, data: Any) -> str | None:

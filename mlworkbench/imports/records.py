@@ -14,14 +14,24 @@ from ..tables.meaning import Meaning
 from ..tables.rows import open_regular
 from ..text import short
 from .exports import (
+    ABSENT_KEYS,
+    CONFIDENCE_KEYS,
     FORMS,
     IMAGE_KEYS,
+    NAME_KEYS,
+    VALUE_KEYS,
     Answers,
     File,
+    about_of,
     are_images_of_classes,
+    are_pairs,
     are_records,
+    are_said,
+    is_binary,
+    is_id,
     is_image,
-    is_yes_no,
+    is_said,
+    name_in,
     of_classes,
     places_of,
     turned,
@@ -33,13 +43,6 @@ MOST_BYTES = 4_000_000_000
 LABEL_KEYS = ("labels", "label", "tags", "tag", "objects", "annotations", "annotation", "classes", "class",
               "categories", "category", "choices", "choice", "classificationannotations", "classificationannotation",
               "boundingboxannotations", "gt_label", "ground_truth", "shapes", "flags", "regions")  # fmt: skip
-NAME_KEYS = ("displayname", "label", "labels", "name", "names", "class", "class_name", "classes", "category",
-             "categories", "tag", "tags", "choices", "choice", "classifications", "detections",
-             "region_attributes")  # fmt: skip
-# Keys beside the name of a label that say whether it is there, and how sure that is.
-VALUE_KEYS = ("value", "present", "is_present", "presence", "exists", "checked", "is_checked", "selected",
-              "is_selected", "answer", "state")  # fmt: skip
-CONFIDENCE_KEYS = ("confidence", "conf", "score", "prob", "probability", "label_confidence")
 # Label Studio's own keys in its short form, of which no one is a question.
 STUDIO_KEYS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "comments"}
 SPLIT_KEYS = ("split", "subset", "ml_use", "dataitemresourcelabels")
@@ -145,7 +148,7 @@ def records(file: File, data: Any) -> str | None:
     keys = {key: key.lower() for record in found for key in record}  # in order, each once
     image = _image_key(file, found[0])
     split = told.split_column or next((key for key in keys if keys[key] in SPLIT_KEYS), "")
-    group = told.group_column or next((key for key in keys if keys[key] == "group" and not _is_binary(found, key)), "")
+    group = told.group_column or next((key for key in keys if keys[key] == "group" and not is_binary(found, key)), "")
     rest = [key for key in keys if key not in (image, split, group)]
     if "annotator" in keys:
         return _short_form(file, found, image, rest, names)
@@ -155,7 +158,7 @@ def records(file: File, data: Any) -> str | None:
         gathering.notes.append(("keys", under))
     if left := [key for key in rest if key not in (*wanted, *beside)]:
         gathering.notes.append(("left out", f"keys that are no labels: {', '.join(left[:12])}"))
-    cells = [_cell(record, wanted, file.told.classes or names, _is_binary(found, wanted[0])) for record in found]
+    cells = [_cell(record, wanted, file.told.classes or names, is_binary(found, wanted[0])) for record in found]
     names = list(told.classes or names)
     gathering.listed(names)
     if _are_patterns(cells):
@@ -171,7 +174,7 @@ def records(file: File, data: Any) -> str | None:
         gathering.notes.append(("absent", "labels are said to be absent; what is not named for an image is unknown"))
     for record, cell, pairs in zip(found, cells, said, strict=True):
         known = cell not in (None, "")
-        row = file.image(_named(record, image), _split_of(record, split), known, str(record.get(group) or ""))
+        row = file.image(name_in(record, image), _split_of(record, split), known, str(record.get(group) or ""))
         for label, value in pairs:
             gathering.label(row, [label], value)
     texts = told.delimiter is None and any(isinstance(cell, str) for cell in cells)
@@ -186,7 +189,7 @@ def _records_of(data: Any, file: File) -> tuple[list[dict[str, Any]], list[str]]
 
     def names_image(record: dict[str, Any]) -> bool:
         sure = {file.told.image_column, *IMAGE_KEYS[:11]}
-        return any(key in sure or key.lower() in sure or is_image(_named(record, key)) for key in record)
+        return any(key in sure or key.lower() in sure or is_image(name_in(record, key)) for key in record)
 
     data = turned(data)
     if are_images_of_classes(data):
@@ -204,21 +207,13 @@ def _records_of(data: Any, file: File) -> tuple[list[dict[str, Any]], list[str]]
     return next(lists, []), [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _named(record: dict[str, Any], key: str) -> str:
-    """The name that stands under a key, also where it stands there in an object of its own; "" where there is none."""
-    value = record.get(key)
-    if isinstance(value, dict):
-        value = next((value[name] for name in ("path", "file_name", "url") if value.get(name)), None)
-    return str(value) if isinstance(value, (str, int)) else ""
-
-
 def _image_key(file: File, record: dict[str, Any]) -> str:
     """Key of the images: the one that is given, or holds the name of an image file, or is called so."""
     key = file.told.image_column
     if key is None:
         known = sorted((IMAGE_KEYS.index(key.lower()), key) for key in record if key.lower() in IMAGE_KEYS)
         likely = [*(key for _, key in known), *record]
-        key = next((key for key in likely if is_image(_named(record, key))), likely[0])
+        key = next((key for key in likely if is_image(name_in(record, key))), likely[0])
     if key not in record:
         raise WorkbenchError(f"{file.source} has no key {short(key)}; its keys are {', '.join(record)}")
     return key
@@ -240,21 +235,10 @@ def _label_keys(file: File, found: list[dict[str, Any]], keys: list[str]) -> tup
             f"{file.source} has labels under {' and under '.join(filled)}; say which: --columns {filled[0]}"
         )
     no_class = (*CONFIDENCE_KEYS, *STUDIO_KEYS)
-    numbers = [key for key in keys if not (_is_id(key) or key.lower() in no_class) and _is_binary(found, key)]
+    numbers = [key for key in keys if not (is_id(key) or key.lower() in no_class) and is_binary(found, key)]
     if not filled and not numbers:
         raise WorkbenchError(f"{file.source} has no labels under its keys {', '.join(keys)}; say where: --columns KEY")
     return (tuple(filled), _beside(file, found, filled[0], keys)) if filled else (tuple(numbers), ())
-
-
-def _is_id(key: str) -> bool:
-    """Whether a key is called as a number of something is: id, scene_id, sceneId, index."""
-    return re.fullmatch(r"(?i:id|idx|index|.*[_\W]ids?)|.*[a-z]I[dD]s?", key) is not None
-
-
-def _is_binary(found: list[dict[str, Any]], key: str) -> bool:
-    """Whether there is nothing but 0, 1, -1, true, false and null under a key."""
-    return all(isinstance(value := record.get(key), (int, float, type(None))) and value in (0, 1, -1, None)
-               for record in found)  # fmt: skip
 
 
 def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]) -> tuple[str, ...]:
@@ -264,8 +248,25 @@ def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]
     ------
     WorkbenchError : they stand beside several labels of which they may say something, or nothing
     """
+    filled = [record for record in found if record.get(label)]
+    parallel = [
+        key
+        for key in keys
+        if key != label and about_of(key) and all(are_pairs(each[label], each.get(key)) for each in filled)
+    ]
+    if parallel and filled:
+        return tuple(parallel)
     sure = [key for key in keys if key.lower() in CONFIDENCE_KEYS]
-    said = [key for key in keys if key.lower() in VALUE_KEYS and any(map(_is_said, (each.get(key) for each in found)))]
+    # Words that say neither are those of something else, unless the key can mean nothing else.
+    said = [
+        key
+        for key in keys
+        if key.lower() in VALUE_KEYS
+        and (
+            key.lower() not in ("value", "answer", "state", *ABSENT_KEYS)
+            or any(is_said(each.get(key)) for each in found)
+        )
+    ]
     beside = (*said, *sure)
     lists = any(isinstance(record.get(label), list) and len(record[label]) > 1 for record in found)
     if not lists:
@@ -278,20 +279,10 @@ def _beside(file: File, found: list[dict[str, Any]], label: str, keys: list[str]
     return ()
 
 
-def _is_said(value: Any) -> bool:
-    """Whether a value is a number, or a word for yes or no, and so says something of the label beside it."""
-    return isinstance(value, (int, float)) or (isinstance(value, str) and yes_or_no(value) in (0, 1))
-
-
-def _are_said(values: Iterable[Any]) -> bool:
-    """Whether all values are yes, no, 1, 0 or blank, and not all of them blank."""
-    return is_yes_no({"" if value is None else str(value) for value in values})
-
-
 def _cell(record: dict[str, Any], keys: tuple[str, ...], names: Sequence[str], binary: bool) -> Any:
     """What stands under one key, or under several: a label for each of them where these are numbers."""
     # One key with 0 and 1 is a class of its own, unless by its name it counts the classes.
-    counts = keys[0].lower() in LABEL_KEYS or _is_id(keys[0]) or (len(names) > 0 and keys[0] not in names)
+    counts = keys[0].lower() in LABEL_KEYS or is_id(keys[0]) or (len(names) > 0 and keys[0] not in names)
     numbers = binary and not counts
     if len(keys) == 1 and not isinstance(record.get(keys[0]), bool) and not numbers:
         return record.get(keys[0])
@@ -308,7 +299,7 @@ def _short_form(file: File, found: list[dict[str, Any]], image: str, keys: list[
         for key in keys
         if key.lower() in LABEL_KEYS
         or any(isinstance(record.get(key), dict) and "choices" in record[key] for record in found)
-        or _are_said(record.get(key) for record in found)
+        or are_said(record.get(key) for record in found)
     ]
     if told.columns and set(told.columns) <= set(keys):
         asked = [key for key in keys if key in {*asked, *told.columns}]
@@ -328,7 +319,7 @@ def _short_form(file: File, found: list[dict[str, Any]], image: str, keys: list[
         for key in asked:
             if record.get(key) is not None:
                 answers[key] = [name for name, value in labels.of(record[key], number) if value == 1]
-        judged.setdefault(_named(record, image), []).append(answers)
+        judged.setdefault(name_in(record, image), []).append(answers)
     labels.refuse_unclear()
     file.answers(judged, set())
     return "records"
@@ -372,7 +363,13 @@ class _Labels:
             lower = {key.lower(): value for key, value in cell.items()}
             named = next((lower[key] for key in NAME_KEYS if lower.get(key) is not None), None)
             if named is not None:
-                if (said := self._said(lower, number)) is not None:
+                about = {own: value for key, value in lower.items() if (own := about_of(key))}
+                if about and all(are_pairs(named, values) for values in about.values()):
+                    for at, each in enumerate(named):
+                        yield from self.of(
+                            {"label": each, **{key: values[at] for key, values in about.items()}}, number
+                        )
+                elif (said := self._said(about, number)) is not None:
                     yield from ((name, said if label == 1 else label) for name, label in self.of(named, number))
             elif _are_numbers(cell.values()):
                 yield from ((name, self._value(value, number)) for name, value in cell.items())
@@ -389,6 +386,8 @@ class _Labels:
             meant = self.meaning.label(about[key])
             if meant is None:
                 self.odd.setdefault(key, []).append((about[key], number))
+            if key in ABSENT_KEYS and meant in (0, 1):
+                meant = 1 - meant
             label = meant if label == 1 or not meant else None
             self.times[str(about[key])] += 1
         self.file.explicit |= label == 0

@@ -735,3 +735,18 @@ def test_a_mapping_of_classes_to_images(tmp_path):
     for lists in ({"train": ["a.jpg"], "val": ["b.jpg"]}, {"image": ["a.jpg"], "mask": ["b.png"]}):
         with pytest.raises(WorkbenchError, match="list images and no labels"):
             read(tmp_path / "x.json", lists)
+
+
+def test_lists_that_stand_beside_the_list_of_labels_say_more_of_each(tmp_path):
+    file = tmp_path / "x.json"
+    marks = {"labels": ["cat", "dog"], "scores": [0.9, 0.1]}
+    with pytest.raises(WorkbenchError, match="2 labels have confidences.*--min-confidence 0.5"):
+        read(file, [{"image": "a.jpg", **marks}])
+    assert read(file, [{"image": "a.jpg", **marks}], min_confidence=0.5).class_names == ["cat"]
+    assert read(file, [{"image": "a.jpg", "objects": marks}], min_confidence=0.5).class_names == ["cat"]
+    values = {"labels": ["cat", "dog"], "values": [False, True]}
+    assert read(file, [{"image": "a.jpg", **values}]).y.tolist() == [[0, 1]]
+    away = {"labels": [{"name": "cat", "is_absent": True}, {"name": "dog", "is_absent": False}]}
+    assert read(file, [{"image": "a.jpg", **away}]).y.tolist() == [[0, 1]]
+    with pytest.raises(WorkbenchError, match="'nein' under 'present'"):
+        read(file, [{"image": "a.jpg", "label": "cat", "present": "nein"}])
