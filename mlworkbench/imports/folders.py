@@ -323,7 +323,24 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
     for name in sorted(names & NOTHING):
         gathering.notes.append(("class", f"{name!r} is taken as a class; where nothing is there: --negative {name}"))
     gathering.note("left out", len(tree.images) - len(homes), "images that lie in no class's folder")
+    _tell_deeper(tree, homes, gathering)
     return "a folder for each class"
+
+
+def _tell_deeper(tree: Tree, homes: dict[str, tuple[str, str]], gathering: Gathering) -> None:
+    """Note images in folders within those of classes, whose names could be classes too."""
+    deeper: list[str] = []
+    for path, (_, name) in homes.items():
+        start = f"/{path}".index(f"/{name}/")
+        outer, *inner = path[start:].split("/")[:-1]
+        if inner := [part for part in inner if not _is_structure(part)]:
+            deeper.append(f"{path[:start]}{outer}/{inner[0]}")
+    if deeper:
+        first, outer = deeper[0], deeper[0].rpartition("/")[0]
+        gathering.note(
+            "classes", len(deeper), f"images lie in folders within those of the classes, such as {first}, and have the "
+            f"class of the outer one; where the inner ones are the classes: {command(tree.folder / outer)}"
+        )  # fmt: skip
 
 
 def _joined(names: set[str]) -> tuple[str, list[str]] | None:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Found:
     places : folders in which the images may lie, the likeliest first
     split, group : [N] of str as the source writes them ("" where it gives none), or None
     notes : (kind, message) pairs of what was passed over or is worth knowing, one for each cause
+    merged : those of `images` that the source lists as several of one name
     """
 
     what: str
@@ -50,6 +51,7 @@ class Found:
     split: Sequence[str] | None = None
     group: Sequence[str] | None = None
     notes: list[tuple[str, str]] = field(default_factory=list)
+    merged: Collection[str] = ()
 
 
 class Gathering:
@@ -68,6 +70,7 @@ class Gathering:
     rows, columns : images and classes, with their places
     only : names of the classes that are wanted; all, where it is empty
     present : how many labels are
+    merged : rows that the source lists as several images of one name
     located : what an image's name becomes before it is kept
     """
 
@@ -79,6 +82,7 @@ class Gathering:
         self._listed = dict.fromkeys(told.classes)
         self.notes: list[tuple[str, str]] = []
         self.present = 0
+        self.merged: set[int] = set()
         self._counts = Counter[tuple[str, str]]()
         self._told = told
         self._split: list[str] = []
@@ -192,4 +196,5 @@ class Gathering:
             split if any(split) else None,
             group if any(group) else None,
             [*dict.fromkeys(self.notes), *counted],
+            {image for image, row in self.rows.items() if row in self.merged},
         )

@@ -45,6 +45,8 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
     matches = find_images(names, places, listed)
     rows = [row for row, match in enumerate(matches) if match]
     if not rows:
+        if several := _several(names, places):
+            raise WorkbenchError(f"{found.what}: {several}; --images DIR says which folder is meant")
         looked = ", ".join(dict.fromkeys(str(place) for place in places))
         raise WorkbenchError(
             f"{found.what}: none of {len(names):,} images is found, the first {short(found.images[0])}; looked in and "
@@ -54,12 +56,76 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
     notes = [("paths", message) for _, _, message in why(pairs)]
     if missing := [row for row, match in enumerate(matches) if match is None]:
         first = short(found.images[missing[0]])
+        several = _several([names[row] for row in missing], places)
         notes.append(
-            ("left out", f"{len(missing):,} of {len(names):,} images are not on disk and left out, the first {first}")
-        )
+            ("left out", f"{len(missing):,} of {len(names):,} images are not on disk and left out, the first {first}"
+             + f"; {several}" * (several != ""))
+        )  # fmt: skip
+    notes += _namesakes(found, names, matches, places, listed)
     paths = _below([match for match in matches if match], out, listed)
     unlabelled = sum(map(listed.images, {match.folder for match in matches if match})) - len(set(paths))
     return Placed(np.array(rows, np.int64), paths, max(0, unlabelled), notes)
+
+
+def _several(names: list[str], places: list[Path]) -> str:
+    """What to say where images are not found because several files have their name; "" where it is not so."""
+    wanted = {name.replace("\\", "/").rpartition("/")[2] for name in names}
+    files: dict[str, set[str]] = {}
+    seen: set[str] = set()
+    for place in places if wanted else ():
+        for folder, inner, own in os.walk(place):
+            if (real := os.path.realpath(folder)) in seen:  # places lie within each other
+                inner.clear()
+                continue
+            seen.add(real)
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            for name in wanted.intersection(own):
+                files.setdefault(name, set()).add(f"{real}/{name}")
+    several = sorted(name for name in files if len(files[name]) > 1)
+    if not several:
+        return ""
+    both = " and ".join(os.path.relpath(file) for file in sorted(files[several[0]])[:2])
+    return f"{len(several):,} of the names are those of several files, such as {short(several[0])}: {both}"
+
+
+def _namesakes(
+    found: Found, names: list[str], matches: list[Match | None], places: list[Path], listed: Folders
+) -> list[tuple[str, str]]:
+    """What to tell where folders beside the one of an image hold a file of its name too.
+
+    Raises
+    ------
+    WorkbenchError : the source lists several images of that name, and so means both files
+    """
+    own = str(places[0])
+    beside: dict[str, list[str]] = {}
+    twice: list[tuple[str, str]] = []
+    merged = set(found.merged)
+    for image, name, match in zip(found.images, names, matches, strict=True):
+        # One that was found by its name alone has no namesake; whoever says --images means that folder.
+        if match is None or match.cause or ("/" in name and image not in merged) or match.folder == own:
+            continue
+        if match.folder not in beside:
+            above = os.path.dirname(os.path.normpath(match.folder)) or "."  # noqa: PTH120
+            with os.scandir(above) as entries:
+                folders = sorted(entry.path for entry in entries if entry.is_dir() and entry.name[0] != ".")
+            real = os.path.realpath(match.folder)
+            beside[match.folder] = [each for each in folders if os.path.realpath(each) != real]
+        others = [folder for folder in beside[match.folder] if match.name in listed.names(folder)]
+        if others:
+            one, other = (os.path.normpath(f"{folder}/{match.name}") for folder in (match.folder, others[0]))
+            if image in merged:
+                raise WorkbenchError(
+                    f"{found.what}: {short(match.name)} is the name of several images, and of {one} and {other}: which "
+                    "is meant? Write the folder before the name of each image in the source "
+                    f"({Path(one).parent.name}/{match.name}) and import it again"
+                )
+            twice.append((one, other))
+    if not twice:
+        return []
+    one, other = twice[0]
+    what = f"images have a namesake in a folder beside theirs: {one} is taken, {other} is not"
+    return [("paths", f"{len(twice):,} {what}; --images DIR takes those of another folder")]
 
 
 def _mended(name: str, told: Told) -> str:

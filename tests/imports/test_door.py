@@ -4,6 +4,7 @@ import shlex
 
 import numpy as np
 import pytest
+from brought import pictures, run
 from PIL import Image
 
 from mlworkbench import WorkbenchError, read_labels
@@ -115,3 +116,22 @@ def test_splits_of_any_reader(folder, monkeypatch, given, told, split):
     table = read_labels(folder / "a.csv")
     assert table.y.tolist() == [[1], [0], [1], [-1]]
     assert (None if table.split is None else list(table.split)) == split
+
+
+def test_files_of_one_name_in_several_folders_are_told_with_both(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path, "images/a.png", "images/more/a.png", "other/a.png", "x/b.png", "y/b.png", "x/c.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set.json").write_text('[{"image": "a.png", "tags": ["cat"]}, {"image": "c.png", "tags": ["dog"]}]')
+    assert run("mlworkbench import set.json --out labels.csv") == 0
+    said = capsys.readouterr().out
+    assert "1 images have a namesake in a folder beside theirs: images/a.png is taken, other/a.png is not" in said
+    (tmp_path / "set.json").write_text('[{"image": "b.png", "tags": ["cat"]}]')
+    assert run("mlworkbench import set.json --out labels2.csv") == 2
+    said = capsys.readouterr().err
+    assert "such as 'b.png': x/b.png and y/b.png; --images DIR says which" in said
+    assert run("mlworkbench import set.json --out y/labels.csv --images y") == 0
+    assert "namesake" not in capsys.readouterr().out
+    (tmp_path / "set.json").write_text('[{"image": "b.png", "tags": ["cat"]}, {"image": "c.png", "tags": ["dog"]}]')
+    assert run("mlworkbench import set.json --out labels3.csv") == 0
+    assert "1 of the names are those of several files, such as 'b.png': x/b.png and y/b.png" in capsys.readouterr().out
+    assert run("mlworkbench import set.json --out x/labels.csv --images x") == 0

@@ -507,3 +507,17 @@ def test_what_is_imported_is_checked_without_a_fault(tmp_path, monkeypatch, caps
     capsys.readouterr()
     assert run("mlworkbench check labels.csv --json found.json") == 0
     assert json.loads((tmp_path / "found.json").read_text())["quarantine"] == []
+
+
+def test_folders_within_those_of_classes_are_told(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path / "set/train", "plant/oak/a.jpg", "plant/elm/b.jpg", "thing/kite/c.jpg", "thing/images/d.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert run("mlworkbench import set --out labels.csv") == 0
+    said = capsys.readouterr().out
+    assert "3 images lie in folders within those of the classes, such as train/plant/elm" in said
+    assert run(command_in(said)) == 0
+    assert labels_in(tmp_path / "set/train/plant/labels.csv")[1] == {"elm/b.jpg": {"elm"}, "oak/a.jpg": {"oak"}}
+    pictures(tmp_path / "flat", "cat/images/a.jpg", "dog/images/b.jpg")
+    assert run("mlworkbench import flat --out flat.csv") == 2  # classes.txt of other names
+    assert run("mlworkbench import flat --out flat/flat.csv") == 0
+    assert "folders within" not in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """JSON and JSON Lines, as tools write them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,6 +252,46 @@ def _(top):
     return {"a.jpg": {"cat"}, "b.jpg": {"?cat", "?dog"}}
 
 
+@source("Label Studio, several questions")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    tasks = [asked("a.jpg", {"kite": "Yes", "sky": "blue"}), asked("b.jpg", {"kite": "No"})]
+    (top / "project.json").write_text(json.dumps(tasks))
+    return {"a.jpg": {"kite", "sky: blue"}, "b.jpg": {"?sky: blue"}}
+
+
+@source("records, a value for each label")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    (top / "labels.json").write_text(
+        json.dumps([dict(zip(("image", "label", "present"), row, strict=True)) for row in VALUES[:3]])
+    )
+    return {"a.jpg": {"cat"}, "b.jpg": {"?dog"}}
+
+
+@source("records, a confidence for each label")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    rows = {"a.jpg": {"cat": 0.9, "dog": 0.2}, "b.jpg": {"dog": 0.6}}
+    marks = {name: [{"name": label, "score": sure} for label, sure in row.items()] for name, row in rows.items()}
+    (top / "labels.json").write_text(json.dumps([{"image": name, "labels": each} for name, each in marks.items()]))
+    return {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
+
+
+@source("JSON of pandas")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    write(top / "frame.json", {"file": {"0": "a.jpg", "1": "b.jpg"}, "cat": {"0": 1, "1": 0}, "dog": {"0": 0, "1": 1}})
+    return {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
+
+
+@source("a mapping of classes to images")
+def _(top):
+    pictures(top, "a.jpg", "b.jpg")
+    write(top / "tags.json", {"cat": ["a.jpg", "b.jpg"], "dog": ["b.jpg"]})
+    return {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}}
+
+
 @source("a mapping of images to names")
 def _(top):
     pictures(top, "a.jpg", "b.jpg")
@@ -420,7 +462,7 @@ def test_minus_one_without_a_zero_is_asked_about(tmp_path, monkeypatch, capsys):
 
 def test_least_confidence(tmp_path):
     rows = [{"image": "a.jpg", "labels": [{"label": "cat", "confidence": 0.9}, {"label": "dog", "confidence": 0.2}]}]
-    assert read(tmp_path / "x.json", rows).class_names == ["cat", "dog"]
+    assert read(tmp_path / "x.json", rows, min_confidence=0.1).class_names == ["cat", "dog"]
     assert read(tmp_path / "x.json", rows, min_confidence=0.5).class_names == ["cat"]
     BUILDERS["AWS: Ground Truth, several labels"](tmp_path)
     found = read(tmp_path / "output.manifest", min_confidence=0.5)
@@ -456,7 +498,7 @@ def test_hostile_and_damaged_files(content, match, tmp_path):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(WorkbenchError, match=match) as caught:
         read(tmp_path / "x.json")
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600 and "Error" not in str(caught.value)
 
 
 def test_encodings(tmp_path):
@@ -506,3 +548,205 @@ def test_images_are_looked_for_and_an_option_says_where(tmp_path, monkeypatch, c
     assert "none of 3 images is found" in said and "--images" in said and not (tmp_path / "labels.csv").exists()
     assert run("mlworkbench import far/annotations/boxes.json --out labels.csv --images elsewhere") == 0
     assert labels_in(tmp_path / "labels.csv")[1]["elsewhere/a.jpg"] == {"dog"}
+
+
+def settled(text, capsys):
+    """The labels that the command in a refusal of `text` brings, and the refusal."""
+    assert run(text) == 2
+    said = capsys.readouterr().err
+    assert run(command_in(said)) == 0, said
+    return labels_in(Path(re.search(r"--out (\S+)", command_in(said))[1]))[1], said
+
+
+VALUES = [("a.jpg", "cat", True), ("a.jpg", "dog", False), ("b.jpg", "cat", False), ("b.jpg", "dog", True)]
+
+
+@pytest.mark.parametrize("key", ["value", "present", "is_present", "checked", "selected", "answer", "State"])
+@pytest.mark.parametrize("words", [(True, False), (1, 0), ("yes", "no"), ("Present", "Absent")])
+def test_a_value_beside_a_label_decides(key, words, tmp_path):
+    rows = [{"image": image, "label": name, key: words[not value]} for image, name, value in VALUES]
+    found = read(tmp_path / "x.json", rows)
+    assert found.class_names == ["cat", "dog"] and found.y.tolist() == [[1, 0], [0, 1]]
+    assert f"labels under 'label', '{key}'" in noted(found)
+    nested = [
+        {"image": name, "labels": [{"name": row["label"], key: row[key]} for row in rows if row["image"] == name]}
+        for name in ("a.jpg", "b.jpg")
+    ]
+    assert read(tmp_path / "x.json", nested).y.tolist() == [[1, 0], [0, 1]]
+
+
+def test_what_is_said_to_be_absent_makes_the_unnamed_unknown(tmp_path):
+    rows = [{"image": "a.jpg", "labels": [{"name": "cat", "value": 1}, {"name": "dog", "value": -1}]},
+            {"image": "b.jpg", "labels": [{"name": "dog", "value": 0}]},
+            {"image": "c.jpg", "labels": [{"name": "dog", "value": None}, {"name": "cat", "value": 0}]}]  # fmt: skip
+    found = read(tmp_path / "x.json", rows)
+    assert found.y.tolist() == [[1, -1], [-1, 0], [0, -1]] and "is unknown" in noted(found)
+    assert read(tmp_path / "x.json", rows, blank="absent").y.tolist() == [[1, -1], [0, 0], [0, 0]]
+
+
+def test_a_value_that_says_neither_is_told_once(tmp_path):
+    rows = [{"image": f"{i}.jpg", "label": "cat", "present": "maybe" if i % 2 else "yes"} for i in range(6)]
+    with pytest.raises(WorkbenchError, match=r"'maybe' under 'present' \(record 2, 3 such labels\).*--unknown VALUE"):
+        read(tmp_path / "x.json", rows)
+    assert read(tmp_path / "x.json", rows, unknown=("maybe",)).y[:, 0].tolist() == [1, -1] * 3
+    rows = [{"image": "a.jpg", "labels": [{"name": "cat", "value": 0.7}]}]
+    with pytest.raises(WorkbenchError, match="'0.7' under 'value'"):
+        read(tmp_path / "x.json", rows)
+
+
+def test_confidences_are_asked_about(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    rows = [("a.jpg", "cat", 0.9), ("a.jpg", "dog", 0), ("b.jpg", "cat", 0.05), ("b.jpg", "dog", 1)]
+    for factor, least in ((1, "0.5"), (100, "50")):
+        for key in ("confidence", "score", "prob"):
+            records_ = [{"image": image, "label": name, key: sure * factor} for image, name, sure in rows]
+            (tmp_path / "x.json").write_text(json.dumps(records_))
+            labels, said = settled("mlworkbench import x.json --out labels.csv", capsys)
+            assert f"--min-confidence {least}" in said
+            assert labels == {"a.jpg": {"cat"}, "b.jpg": {"dog", "?cat"}}
+            for file in ("labels.csv", "classes.txt"):
+                (tmp_path / file).unlink()
+    scored = [{"image_id": 7, "category_id": 5, "score": 0.9}, {"image_id": 9, "category_id": 5, "score": 0.1}]
+    with pytest.raises(WorkbenchError, match="2 labels have confidences.*--min-confidence 0.5"):
+        read(tmp_path / "x.json", {**COCO, "annotations": scored})
+    with pytest.raises(WorkbenchError, match="confidence 'high' is no number"):
+        read(tmp_path / "x.json", [{"image": "a.jpg", "label": "cat", "confidence": "high"}])
+
+
+def test_a_value_beside_a_list_of_labels_is_asked_about(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    rows = [{"image": "a.jpg", "labels": ["cat", "dog"], "checked": False},
+            {"image": "b.jpg", "labels": ["cat"], "checked": True}]  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    labels, said = settled("mlworkbench import x.json --out labels.csv", capsys)
+    assert "checked stands beside lists" in said and labels == {"a.jpg": {"cat", "dog"}, "b.jpg": {"cat"}}
+
+
+def test_ids_are_no_labels_unless_told(tmp_path):
+    file = tmp_path / "x.json"
+    for key in ("scene_id", "sceneId", "ID", "index"):
+        rows = [{"file_name": f"{i}.jpg", key: i, "targets": [{"attribute": [1, -1]}]} for i in (0, 1)]
+        with pytest.raises(WorkbenchError, match=f"no labels under its keys {key}, targets"):
+            read(file, {"images": rows}, classes=("hat", "tie"))
+    assert read(file, {"images": rows}, classes=("hat", "tie"), columns=("index",)).y.tolist() == [[1, 0], [0, 1]]
+    found = read(file, [{"file": "a.jpg", "cat": 1, "id": 0}, {"file": "b.jpg", "cat": 0, "id": 1}])
+    assert found.class_names == ["cat"] and found.y.tolist() == [[1], [0]]  # one class, and not class numbers
+    assert "images are under 'file', labels under 'cat'" in noted(found)
+
+
+QUESTIONS = [("a.jpg", {"kite": "Yes", "oak": "No", "sky": "blue"}), ("b.jpg", {"kite": "No", "sky": "grey"}),
+             ("c.jpg", {"oak": "Yes", "kite": "Unsure"})]  # fmt: skip
+
+
+def asked(name, answers):
+    def result(question, answer):
+        return {"type": "choices", "from_name": question, "to_name": "image", "value": {"choices": [answer]}}
+
+    return {"data": {"image": name}, "annotations": [{"result": [result(*pair) for pair in answers.items()]}]}
+
+
+def test_label_studio_questions_of_yes_and_no_are_classes(tmp_path):
+    file = tmp_path / "x.json"
+    found = read(file, [asked(*task) for task in QUESTIONS])
+    assert found.class_names == ["kite", "oak", "sky: blue", "sky: grey"]
+    assert found.y.tolist() == [[1, 0, 1, 0], [0, -1, 0, 1], [-1, 1, -1, -1]]
+    assert "several questions (kite, oak, sky)" in noted(found) and "answered by yes and no" in noted(found)
+    chosen = read(file, [asked(*task) for task in QUESTIONS], columns=("oak",))
+    assert chosen.class_names == ["oak"] and chosen.y.tolist() == [[0], [-1], [1]]
+    # One question of words: the words are the classes, as ever.
+    found = read(file, [asked(name, {"sky": answers["sky"]}) for name, answers in QUESTIONS[:2]])
+    assert found.class_names == ["blue", "grey"]
+
+
+def test_label_studio_short_form_has_a_key_for_each_question(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "x.json"
+    about = {"id": 0, "annotator": 1, "annotation_id": 1, "lead_time": 1}
+    rows = [about | {"image": name} | {key: answers.get(key) for key in ("kite", "oak")} for name, answers in QUESTIONS]
+    found = read(file, rows)
+    assert found.class_names == ["kite", "oak"] and found.y.tolist() == [[1, 0], [0, -1], [-1, 1]]
+    again = [*rows, rows[0] | {"annotator": 2, "kite": "No"}]
+    assert read(file, again).y.tolist() == [[-1, 0], [0, -1], [-1, 1]]
+    sky = [about | {"image": name, "sky": answers.get("sky")} for name, answers in QUESTIONS]
+    pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    monkeypatch.chdir(tmp_path)
+    file.write_text(json.dumps(sky))
+    labels, said = settled("mlworkbench import x.json --out labels.csv", capsys)
+    assert "which of its keys sky are questions" in said and labels["a.jpg"] == {"blue"}
+    doubtful = [about | {"image": "a.jpg", "label": "cat", "present": False}]
+    with pytest.raises(WorkbenchError, match="present could say whether the label beside it is there"):
+        read(file, doubtful)
+
+
+def test_coco_tells_images_of_one_name(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path, "pool/a.jpg", "pool/b.jpg")
+    images = [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}, {"id": 8, "file_name": "a.jpg"}]
+    write(tmp_path / "pool.json", {**COCO, "images": images})
+    monkeypatch.chdir(tmp_path)
+    assert run("mlworkbench import pool.json --out labels.csv") == 0
+    assert "1 images have the file name of another one, such as 'a.jpg'" in capsys.readouterr().out
+    pictures(tmp_path, "other/a.jpg")
+    for source in ("pool.json", "."):
+        assert run(f"mlworkbench import {source} --out again.csv") == 2
+        said = capsys.readouterr().err
+        assert "pool/a.jpg" in said and "other/a.jpg" in said and "is the name of several images" in said
+    for image, folder in zip(images, ("pool", "pool", "other"), strict=True):
+        image["file_name"] = f"{folder}/{image['file_name']}"
+    write(tmp_path / "pool.json", {**COCO, "images": images})
+    assert run("mlworkbench import pool.json --out labels2.csv") == 0
+    assert labels_in(tmp_path / "labels2.csv")[1] == {
+        "pool/a.jpg": {"dog"},
+        "pool/b.jpg": set(),
+        "other/a.jpg": {"cat"},
+    }
+
+
+def test_categories_as_a_mapping(tmp_path):
+    for names in (
+        {"5": "dog", "2": "cat", "90": "hat"},
+        {"5": {"name": "dog"}, "2": {"name": "cat"}, "90": {"name": "hat"}},
+    ):
+        found = read(tmp_path / "x.json", {**COCO, "categories": names})
+        assert found.class_names == ["cat", "dog", "hat"] and found.y.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_what_pandas_writes(tmp_path):
+    frame = {"file": ["a.jpg", "b.jpg"], "cat": [1, 0], "dog": [0, 1]}
+    rows = [list(row) for row in zip(*frame.values(), strict=True)]
+    for data in (
+        {key: dict(zip("01", column, strict=True)) for key, column in frame.items()},
+        {str(i): dict(zip(frame, row, strict=True)) for i, row in enumerate(rows)},
+        {"columns": list(frame), "index": [0, 1], "data": rows},
+        frame,
+    ):
+        found = read(tmp_path / "x.json", data)
+        assert (found.images, found.class_names, found.y.tolist()) == (
+            ["a.jpg", "b.jpg"],
+            ["cat", "dog"],
+            [[1, 0], [0, 1]],
+        )
+
+
+def test_a_mapping_of_classes_to_images(tmp_path):
+    found = read(tmp_path / "x.json", {"cat": ["a.jpg", "b.jpg"], "hat": [], "dog": ["b.jpg"]})
+    assert found.images == ["a.jpg", "b.jpg"] and found.class_names == ["cat", "hat", "dog"]
+    assert found.y.tolist() == [[1, 0, 0], [1, 0, 1]]
+    for lists in ({"train": ["a.jpg"], "val": ["b.jpg"]}, {"image": ["a.jpg"], "mask": ["b.png"]}):
+        with pytest.raises(WorkbenchError, match="list images and no labels"):
+            read(tmp_path / "x.json", lists)
+
+
+def test_lists_that_stand_beside_the_list_of_labels_say_more_of_each(tmp_path):
+    file = tmp_path / "x.json"
+    marks = {"labels": ["cat", "dog"], "scores": [0.9, 0.1]}
+    with pytest.raises(WorkbenchError, match="2 labels have confidences.*--min-confidence 0.5"):
+        read(file, [{"image": "a.jpg", **marks}])
+    assert read(file, [{"image": "a.jpg", **marks}], min_confidence=0.5).class_names == ["cat"]
+    assert read(file, [{"image": "a.jpg", "objects": marks}], min_confidence=0.5).class_names == ["cat"]
+    values = {"labels": ["cat", "dog"], "values": [False, True]}
+    assert read(file, [{"image": "a.jpg", **values}]).y.tolist() == [[0, 1]]
+    away = {"labels": [{"name": "cat", "is_absent": True}, {"name": "dog", "is_absent": False}]}
+    assert read(file, [{"image": "a.jpg", **away}]).y.tolist() == [[0, 1]]
+    with pytest.raises(WorkbenchError, match="'nein' under 'present'"):
+        read(file, [{"image": "a.jpg", "label": "cat", "present": "nein"}])
