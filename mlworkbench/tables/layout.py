@@ -65,6 +65,8 @@ def open_look(
     head = list(itertools.islice(rows, SAMPLE))
     if header is not None and first is not None and _rows_are_named(header, head):
         header = ["name", *header]
+    if header is not None and first is not None and len(header) == 2 and _are_wider(header, head):
+        first = header = None  # what stands above is "image_name attribute_labels", as DeepFashion has it
     sample = [
         cells for row in ([first] if header is None and first else []) + head if isinstance(cells := row[1], list)
     ]
@@ -94,6 +96,13 @@ def _rows_are_named(header: list[str], head: list[Row]) -> bool:
     """Whether rows begin with a name that the header leaves out, as in CelebA's list and what R writes."""
     longer = sum(isinstance(cells, list) and len(cells) == len(header) + 1 for _, cells in head)
     return 2 * longer > len(head) and not any(plain(name) in PATH_COLUMNS for name in header)
+
+
+def _are_wider(header: list[str], head: list[Row]) -> bool:
+    """Whether most rows have the same number of cells, more by two than a header that is none of ours."""
+    widths = Counter(len(cells) for _, cells in head if isinstance(cells, list)).most_common(1)
+    ours = any(plain(name) in PATH_COLUMNS for name in header)
+    return bool(widths) and not ours and widths[0][0] >= len(header) + 2 and 2 * widths[0][1] > len(head)
 
 
 def _widened(cells: list[Any], width: int) -> list[Any]:

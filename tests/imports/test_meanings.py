@@ -174,3 +174,18 @@ def test_accents_are_the_same_however_they_are_written(tmp_path, form, other):
 def test_names_on_lines_of_their_own_are_asked_about(tmp_path, capsys):
     told, table = asked(tmp_path, capsys, 'file,tags\na.png,"bus\ncar"\nb.png,car\nc.png,car\n', "abc")
     assert "delimiter" in told and present(table) == {"a": {"bus", "car"}, "b": {"car"}, "c": {"car"}}
+
+
+def test_two_names_above_rows_of_many_labels_are_no_header_of_theirs(tmp_path, capsys):
+    """As DeepFashion's list_attr_img.txt: a count, then "image_name attribute_labels", then 1 and -1."""
+    (tmp_path / "names.txt").write_text("bus\ncar\nship\n")
+    text = "3\nimage_name  attribute_labels\na.png  1 -1 -1\nb.png -1  1  1\nc.png -1 -1  1\n"
+    (tmp_path / "given.csv").write_text(text)
+    for i in "abc":
+        Image.new("RGB", (8, 8), (ord(i), 0, 0)).save(tmp_path / f"{i}.png")
+    command = ["import", str(tmp_path / "given.csv"), "--out", str(tmp_path / "labels.csv")]
+    assert main([*command, "--classes", str(tmp_path / "names.txt")]) == 2
+    named = capsys.readouterr().err.rpartition("To read it so: ")[2]
+    assert main(shlex.split(named)[1:]) == 0
+    table = read_labels(tmp_path / "labels.csv")
+    assert present(table) == {"a": {"bus"}, "b": {"car", "ship"}, "c": {"ship"}} and (table.y >= 0).all()
