@@ -66,7 +66,7 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
         start += positives
     for c, total in enumerate(start):
         left.text(total, c, f" {total:,.0f}", va="center", color=GREY)
-    _classes(left, [class_names[c] for c in chosen], bool(told))
+    _classes(left, [class_names[c] for c in chosen.tolist()], bool(told))
     title = f"Images in which a class is present{told}"
     left.set(title=title, xlabel="images", xlim=(0, start.max() * 1.12 + 1))
     figure.legend(loc="outside lower left", ncols=3)
@@ -270,7 +270,7 @@ def telling_images(
             colour = "white" if value > 0.6 else "black"
             right.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
         right.set(xticks=range(len(chosen)), yticks=range(len(said)))
-        right.set_xticklabels([plain(class_names[c], 12) for c in chosen], fontsize=9)
+        right.set_xticklabels([plain(class_names[c], 12) for c in chosen.tolist()], fontsize=9)
         for label, c in zip(right.get_xticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if y[c] == 1 else "normal")
         right.set_yticklabels(
@@ -305,7 +305,7 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     right.plot(values[chosen], place, "D", color=BLUE)
     right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
     for ax in (left, right):
-        _classes(ax, [names[c] for c in chosen], bool(told))
+        _classes(ax, [names[c] for c in chosen.tolist()], bool(told))
     return figure
 
 
@@ -366,7 +366,7 @@ def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
     right.hlines(place, *(error[chosen] for error in errors), color=GREY, lw=1, zorder=0)
     title = f"Reliability on the split {after.split!r}{thresholds.note(after)}"
     left.set(title=title, xlabel="mean probability", ylabel="share present", xlim=(0, 1), ylim=(0, 1))
-    _classes(right, [names[c] for c in chosen])
+    _classes(right, [names[c] for c in chosen.tolist()])
     right.set(title=f"Calibration error{told}", xlim=(0, None))
     figure.legend(loc="outside lower left", ncols=2)
     return figure
