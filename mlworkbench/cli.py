@@ -100,12 +100,12 @@ def _check(args: argparse.Namespace) -> None:
         if args.all or kinds[kind] <= SHOWN:
             print(f"{kind}  {message}")
     more = [f"{times - SHOWN:,} of the kind {kind!r}" for kind, times in kinds.items() if times > SHOWN]
-    classes = prepared.classes
+    every = classes = prepared.classes
     if len(classes) > CLASSES:
         classes = classes.sort_values(list(classes.columns), kind="stable").head(SHOWN)
-        more.append(f"{len(prepared.classes) - SHOWN:,} classes with more positives")
+        more.append(f"{len(every) - SHOWN:,} classes with more positives")
     print(f"{'class':<32} " + " ".join(f"{part:>8}" for part in classes.columns))
-    for name, *counts in (prepared.classes if args.all else classes).itertuples():
+    for name, *counts in (every if args.all else classes).itertuples():
         print(f"{shortened(printable(name), 32):<32} " + " ".join(f"{count:>8,}" for count in counts))
     if more and not args.all:
         print(f"not shown: {', '.join(more)}; --all shows everything")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import WorkbenchError
-from ..tables.ask import Asks, command, joined_doubt, label_doubt, safe
+from ..tables.ask import Asks, command, joined_doubt, safe
 from ..tables.cells import (
     UNKNOWN,
     Meanings,
@@ -74,13 +74,8 @@ class CheckedRows(Apart):
     def _refuse_doubt(
         self, patterns: np.ndarray, values: Callable[[int], Iterable[Any]], blank_told: bool = True
     ) -> None:
-        """Labels that could mean two things are asked about, see `label_doubt`."""
-        times = self.times
-        zeros, unknown = times @ (patterns == 0).sum(1), times @ (patterns < 0).sum(1)
-        if self.bad or not unknown or zeros > unknown:
-            return
-        pairs = ((value, count) for place, count in enumerate(times.tolist()) for value in values(place))
-        if doubt := label_doubt(pairs, blank_told):
+        """Labels that could mean two things are asked about."""
+        if not self.bad and (patterns < 0).any() and (doubt := self.doubt(patterns, values, blank_told)):
             raise self.asks(*doubt)
 
     def columns(self, given: list[str] | None) -> tuple[list[str], np.ndarray]:

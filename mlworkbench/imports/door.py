@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.labels import LabelTable, read_labels, save_labels
+from ..data.rows import SPLITS
 from ..exceptions import WorkbenchError
 from ..files import write_whole
 from ..tables.ask import command
@@ -57,7 +58,7 @@ class Imported:
             f"{self.unlabelled:,} images beside them are not named by the source"
         ]
         if self.table.split is not None:
-            sizes = {name: int((self.table.split == name).sum()) for name in ("train", "val", "test")}
+            sizes = {name: int((self.table.split == name).sum()) for name in SPLITS}
             lines.append("splits: " + "  ".join(f"{name} {size:,}" for name, size in sizes.items()))
         lines += [f"{kind}  {message}" for kind, message in self.notes]
         return "\n".join([*lines, class_counts(names, y)])

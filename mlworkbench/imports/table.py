@@ -196,15 +196,13 @@ class _Reading:
 
     def _ask_values(self, apart: Apart, columns: Sequence[int] | None, labels: np.ndarray, look: Look) -> None:
         """Ask what -1 and blanks mean, where they were not told and are more than a few; `columns` None: lists."""
-        times = apart.times
-        if self.meaning.minus_told or times @ (labels == 0).sum(1) > times @ (labels < 0).sum(1):
-            return
-        pairs = (
-            (value, count)
-            for cells, count in zip(apart.cells, times.tolist(), strict=True)
-            for value in ((self._list(cells) or ()) if columns is None else [cells[at] for at in columns])
-        )
-        if doubt := label_doubt(pairs, blank_told=columns is None or self.told.blank is not None):
+
+        def values(place: int) -> Iterable[Any]:
+            cells = apart.cells[place]
+            return (self._list(cells) or ()) if columns is None else [cells[at] for at in columns]
+
+        blank_told = columns is None or self.told.blank is not None
+        if not self.meaning.minus_told and (doubt := apart.doubt(labels, values, blank_told)):
             raise self.asks(*doubt, look)
 
     def _words(self, column: Column, at: int, apart: Apart) -> tuple[list[str], np.ndarray]:

@@ -314,13 +314,13 @@ def _rows(table: LabelTable, paths: Iterable[str]) -> LabelTable:
 def save_inspection(prepared: Prepared, run_dir: str | Path) -> Path:
     """Write what notebook 01 found to `inspect/`: `summary.json`, `findings.csv` and `quarantine.csv`."""
     folder = Path(run_dir) / folder_of.INSPECT
-    table = prepared.table
+    table, classes = prepared.table, prepared.classes
     summary = {
         "labels_sha256": table.sha256,
         "rows": len(table) + len(prepared.quarantine),
         "class_names": table.class_names,
         "splits": prepared.split_sizes,
-        "positives": {name: prepared.classes[name].tolist() for name in SPLITS},
+        "positives": {name: classes[name].tolist() for name in SPLITS},
         "warnings": [{"kind": kind, "message": message} for kind, message in prepared.warnings],
     }
     write_json(folder / "summary.json", summary)

@@ -3,7 +3,7 @@
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..exceptions import LabelFaults, WorkbenchError
 from ..text import is_text, short, unmark_path, unmark_text
-from .ask import Asks, doubts, doubts_of_path
+from .ask import Asks, Options, doubts, doubts_of_path, label_doubt
 from .cells import label_of, mend_list
 from .columns import NOTHING_TOLD, PATH_COLUMNS, SAMPLE, Column, Look, Told, has_header, look, plain, stems_near
 from .rows import NOT_UTF8, Row, Table, kind_of, read_table
@@ -236,6 +236,17 @@ class Apart:
     def times(self) -> np.ndarray:
         """How many rows have each distinct label cell, int64 [K]."""
         return np.bincount(np.array(self.which, np.int32), minlength=len(self.cells))
+
+    def doubt(
+        self, patterns: np.ndarray, values: Callable[[int], Iterable[Any]], blank_told: bool
+    ) -> tuple[str, Options] | None:
+        """What labels [K, C] of the distinct cells could mean besides, see `ask.label_doubt`; `values` as written."""
+        times = self.times
+        if times @ (patterns == 0).sum(1) > times @ (patterns < 0).sum(1):  # 0 is there, and no rarity
+            return None
+        return label_doubt(
+            ((v, count) for place, count in enumerate(times.tolist()) for v in values(place)), blank_told
+        )
 
     def _fitted(self, cells: list[Any]) -> list[Any]:
         """A row of another length, mended where that is safe."""

@@ -162,18 +162,9 @@ def _begin_longer(job: Job, route: Route, before: int) -> None:
             f"at once again; to train on, begin another run with its weights: --model {job.run.folder}"
         )
     if job.main and job.checkpoint:
-        if settings.route == "ultralytics":
-            from .ultralytics_arguments import next_rate
-
-            rate = next_rate(settings, job.checkpoint)
-        else:
-            from .loop import learning_rate_factor
-
-            place, steps = job.checkpoint["place"], job.checkpoint["steps"]
-            rate = learning_rate_factor((place["epoch"] - 1) * steps + place["step"], settings.epochs * steps)
         log.warning(
             "goes on from epoch %d to %d instead of %d: the learning rate now follows the schedule of %d epochs, "
-            "next %.2g of its peak", done, settings.epochs, before, settings.epochs, rate,
+            "next %.2g of its peak", done, settings.epochs, before, settings.epochs, route.next_rate(),
         )  # fmt: skip
 
 

@@ -78,6 +78,7 @@ class Trainer:
         self.steps, self.samples, self.stop_asked, self.place = steps, samples, stop_asked, Place()
         model.to(self.device).to(memory_format=precision.memory_format)
         self.average = copy.deepcopy(model)
+        self._weights = list[torch.Tensor](model.parameters()), list[torch.Tensor](self.average.parameters())
         self._buffers = _alike(model.buffers(), self.average.buffers())
         self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, settings))
         # A card reads the rates of a step from here, where a recorded step finds them too: one for each group of the
@@ -174,7 +175,7 @@ class Trainer:
     def _set_rates(self) -> None:
         """The rates of this step; those of the average grow, or the random first weights would stay in it for long."""
         step, groups = self._step_of_all, self.optimizer.param_groups
-        factor = learning_rate_factor(step, self.settings.epochs * self.steps)
+        factor = self.next_factor
         decay = min(self.settings.ema, (1 + step) / (10 + step)) if step else 0.0
         rates = [group["peak"] * factor for group in groups]
         self._rates.copy_(torch.tensor([*rates, 1 - decay]))
@@ -183,8 +184,7 @@ class Trainer:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        weights: list[torch.Tensor] = list(self.model.parameters())
-        average: list[torch.Tensor] = list(self.average.parameters())
+        weights, average = self._weights
         apart = torch._foreach_sub(weights, average)
         torch._foreach_mul_(apart, self._rates[-1])
         torch._foreach_add_(average, list(apart))
@@ -274,6 +274,11 @@ class Trainer:
         return scaler is not None and scaler.get_scale() > 1e-3
 
     @property
+    def next_factor(self) -> float:
+        """See `learning_rate_factor`: that of the next step."""
+        return learning_rate_factor(self._step_of_all, self.settings.epochs * self.steps)
+
+    @property
     def _step_of_all(self) -> int:
         return (self.place.epoch - 1) * self.steps + self.place.step
 
@@ -341,6 +346,9 @@ class LoopRoute(Route):
     @staticmethod
     def read_checkpoint(run: Run) -> dict[str, Any] | None:
         return recorder.read_checkpoint(run.folder)
+
+    def next_rate(self) -> float:
+        return self.trainer.next_factor
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, trainer, records, settings = self.job, self.trainer, self.recorder, self.job.settings

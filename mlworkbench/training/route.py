@@ -88,6 +88,10 @@ class Route:
         """Where a run of this route goes on from; None where it must begin anew."""
         return None
 
+    def next_rate(self) -> float:
+        """The learning rate of the next step as a share of its peak, of a route that goes on from a checkpoint."""
+        raise NotImplementedError
+
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         """Train to the end, or False after being asked to stop, with everything saved."""
         raise NotImplementedError

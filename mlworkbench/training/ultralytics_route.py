@@ -46,7 +46,7 @@ from ..scoring.thresholds import Thresholds
 from ..settings import Settings
 from .losses import mean_known
 from .route import Job, Route
-from .ultralytics_arguments import AUGMENTATIONS, check_arguments, recipe
+from .ultralytics_arguments import AUGMENTATIONS, check_arguments, next_rate, recipe
 
 log = logging.getLogger("mlworkbench")
 
@@ -88,6 +88,9 @@ class UltralyticsRoute(Route):
         if checkpoint.get("epoch") == -1:  # stripped at the end of a training, which may be to go on nevertheless
             checkpoint["epoch"] = len(checkpoint["train_results"]["epoch"]) - 1
         return checkpoint
+
+    def next_rate(self) -> float:
+        return next_rate(self.job.settings, self.job.checkpoint or {})
 
     def train(self, stop_asked: Callable[[], bool]) -> bool:
         job, settings = self.job, self.job.settings

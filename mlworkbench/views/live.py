@@ -1,6 +1,5 @@
 """Figures and tables shown in a notebook, and the live plot of a training."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,9 +8,8 @@ from matplotlib.figure import Figure
 
 from ..text import shown
 from . import plots
-from .style import png
+from .style import STATIC, png
 
-STATIC = Path(__file__).with_name("static")
 LONG = 15  # rows above which a table can be sorted and searched
 
 

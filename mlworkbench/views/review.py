@@ -18,8 +18,8 @@ from ..runs.run import Run
 from ..scoring.thresholds import margin
 from ..text import number, shortened
 from .galleries import data_uri, lit, small
+from .style import STATIC
 
-STATIC = Path(__file__).with_name("static")
 PICTURE = 420  # pixels of the longer side
 TILES = 12  # on a page
 LATELY = 20  # of the last so many answers it is told how many were "wrong": when to stop

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ MAP_MARKS = {
     "false negative": (ORANGE, "v", "triangle-down"),
     "both": (PURPLE, "D", "diamond"),
 }
+STATIC = Path(__file__).with_name("static")  # pages and their looks
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,

@@ -15,8 +15,8 @@ from ..scoring.predictions import Predictions
 from ..scoring.thresholds import DRAWN, FEW, OBJECTIVES, Curves, Thresholds, shared_threshold, tune_class
 from ..text import shortened
 from .galleries import small
+from .style import STATIC
 
-STATIC = Path(__file__).with_name("static")
 BESIDE = 4  # images on either side of the threshold
 # Text of an objective's button; label, first value and step of its target's field.
 RULES: dict[str, tuple[str, str, float, float]] = {
