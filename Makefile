@@ -33,8 +33,9 @@ demo: setup
 	$(BIN)/mlworkbench evaluate $(RUN_DIR)
 	@echo "the executed notebooks and their HTML lie in $(RUN_DIR)/notebooks/"
 
+# A test process for each of up to four cores, each with one thread: torch's threads would only wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lab: setup
 	$(BIN)/mlworkbench lab
