@@ -33,19 +33,37 @@ def infer(
     Steady ones are the mean over five views of each image: as it is, and moved by a twelfth of its side either way.
     With `fast_in`, such as bfloat16, they are what that arithmetic gives instead, and TF32 may be in it.
     """
-    fast = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval()
-    fast.net.fuse(verbose=False)  # type: ignore[operator]  # norms become part of the convolutions: nearly twice as fast
-    out, read = [], []
+    fast, out, read = prepared(model, device, memory_format), [], []
     with arithmetic(tf32=fast_in is not None), torch.autocast(device.type, fast_in, enabled=fast_in is not None):
         for raw, _, _ in batches:
-            images = raw.to(device, memory_format=memory_format).float() / 255  # as the network takes them
-            views = _moved(images) if steady else [images]
-            out.append(torch.stack([fast(view).float() for view in views]).mean(0))
+            out.append(logits_of(fast, raw, device, memory_format, steady))
             if len(out) == TOGETHER:
                 read.append(torch.cat(out).cpu().numpy())
                 out = []
     read += [torch.cat(out).cpu().numpy()] if out else []
     return np.concatenate(read) if read else np.empty((0, len(model.class_names)), np.float32)
+
+
+def prepared(
+    model: YOLOClassifier, device: torch.device, memory_format: torch.memory_format = torch.channels_last
+) -> YOLOClassifier:
+    """A copy for inference alone: norms become part of the convolutions, which is nearly twice as fast."""
+    fast = copy.deepcopy(model).to(device).to(memory_format=memory_format).eval()
+    fast.net.fuse(verbose=False)  # type: ignore[operator]
+    return fast
+
+
+def logits_of(
+    fast: YOLOClassifier,
+    raw: torch.Tensor,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.channels_last,
+    steady: bool = False,
+) -> torch.Tensor:
+    """Raw logits, float32 [B, C] on the device, of images uint8 [B, 3, S, S]."""
+    images = raw.to(device, memory_format=memory_format).float() / 255  # as the network takes them
+    views = _moved(images) if steady else [images]
+    return torch.stack([fast(view).float() for view in views]).mean(0)
 
 
 def _moved(images: torch.Tensor) -> Iterator[torch.Tensor]:
