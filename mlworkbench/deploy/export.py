@@ -163,7 +163,7 @@ def export(
         file = new / FILES[format]
         outputs = write_graph(Graph(run.model, scale, shift, maps, features), new, format, size)
         found = _probabilities(file, batches)
-        parity = {
+        parity: dict[str, Any] = {
             "images": len(paths),
             "noise": len(pixels) - len(paths),
             "largest_difference": float(np.abs(found - wanted).max()),
