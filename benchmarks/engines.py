@@ -8,6 +8,7 @@ decisions changed are against torch in fp32, as `predict` computes by default.
 import argparse
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -93,9 +94,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run whose images are here (default: one is trained)")
     parser.add_argument("--quick", action="store_true", help="small sizes: a look, no figure to quote")
     args = parser.parse_args()
-    from mlworkbench import Run, export
-    from mlworkbench.deploy.graph import last_step
-    from mlworkbench.deploy.int8 import cost
+    from mlworkbench import Run
+    from mlworkbench.deploy.graph import FILES, Graph, last_step, write_graph
+    from mlworkbench.deploy.int8 import cost, quantise
     from mlworkbench.network.batches import ImageDataset
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,11 +104,15 @@ def main() -> None:
         run = trained(folder, args.quick) if args.run is None else Run(args.run)
         val, limits = run.predictions("val"), run.thresholds().aligned(run.class_names)
         dataset = ImageDataset(val.paths, run.root, None, run.state["settings"]["image_size"])
-        np.save(folder / "pixels.npy", np.stack([dataset.decode(row) for row in range(len(val))]))
+        pixels = np.stack([dataset.decode(row) for row in range(len(val))])
+        np.save(folder / "pixels.npy", pixels)
         np.save(folder / "step.npy", np.stack(last_step(val.calibration, limits)))
-        for format in ("pt2", "onnx", "openvino"):
-            export(run, folder / format, format)
-        export(run, folder / "int8", int8=True, max_drop=1)
+        graph = Graph(run.model, *last_step(val.calibration, limits))
+        for format in FILES:
+            (folder / format).mkdir()
+            write_graph(graph, folder / format, format, dataset.size)
+        shutil.copytree(folder / "onnx", folder / "int8")
+        quantise(folder / "int8/model.onnx", pixels)
 
         turns: dict[str, list[dict]] = {name: [] for name in ENGINES}
         for _ in range(1 if args.quick else 3):
