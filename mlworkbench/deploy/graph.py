@@ -224,17 +224,23 @@ def refuse_missing(format: str) -> None:
 
 
 def open_graph(file: Path) -> Engine:
-    """What runs a graph: uint8 [B, 3, S, S] to its outputs by name, float32 arrays, on the processor in true fp32."""
+    """What runs a graph: uint8 [B, 3, S, S] to its outputs by name, float32 arrays.
+
+    On the processor, in true fp32, with as many threads as torch takes.
+    """
     if file.suffix == ".onnx":
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(names, session.run(None, {INPUT: images}), strict=True))
     if file.suffix == ".xml":
         import openvino
 
-        compiled = openvino.Core().compile_model(file, "CPU", TRUE_FP32)
+        options = TRUE_FP32 | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = openvino.Core().compile_model(file, "CPU", options)
         return lambda images: {name: found for output, found in compiled(images).items() for name in output.names}
     program = torch.export.load(file).module()
 
