@@ -1,5 +1,10 @@
 """The graph against numbers computed by hand from the network's own logits, in every format."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +95,25 @@ def test_files_are_the_same_each_time_and_name_no_path(tmp_path, format):
     for data in made[0].values():
         for odd in (b"site-packages", b".py", b"/mlworkbench", b"/torch", str(tmp_path).encode()):
             assert odd not in data
+
+
+def test_openvino_tells_nobody(tmp_path):
+    pytest.importorskip("openvino", reason="the format openvino")
+    code = (
+        "import sys, socket, urllib.request, multiprocessing, pathlib\n"
+        "sys.path[:0] = sys.argv[2:]\n"
+        "def told(*_, **__): print('told')\n"
+        "urllib.request.urlopen = multiprocessing.Process.start = told\n"
+        "import test_graph\n"
+        "test_graph.write_graph(test_graph.small_graph(), pathlib.Path(sys.argv[1]), 'openvino', 32)\n"
+        "print('done')"
+    )
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", code, tmp_path, here, here.parent]
+    home = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=home)
+    assert done.stdout.split() == ["done"], done.stdout + done.stderr
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["model.bin", "model.xml"]
 
 
 def test_onnx_declares_a_free_batch_and_the_size(tmp_path):
