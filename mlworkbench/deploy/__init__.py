@@ -7,5 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "parts": ["predict_to"],
         "predict": ["predict"],
+        "export": ["Exported", "export"],
     },
 )
