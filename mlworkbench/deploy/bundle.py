@@ -37,6 +37,7 @@ STATIC = Path(__file__).parent / "static"
 LABELS, CARD, WEIGHTS, ULTRALYTICS, TAGGER = "labels.json", "README.md", "model.safetensors", "best.pt", "tagger"
 PREDICT, APP = "predict.py", "app.py"
 FORMAT_VERSION = 1
+TOLD = ("route", "loss", "epochs", "batch_size", "learning_rate", "seed")  # settings that the card names
 AT_ONCE = 1_000  # images of one call of predict.py, whose paths must fit a command line
 
 
@@ -45,8 +46,8 @@ def write_bundle(folder: Path, run: Run, graph: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    graph : what was exported: "file", "format" ("onnx", "pt2" or "openvino"), "input" {"name", "dtype", "size"},
-        "outputs" [names], "fold", "thresholds" {class: the threshold that goes with the graph}, "parity", "int8"
+    graph : what was exported: "file", "format" ("onnx", "pt2" or "openvino"), "input" {"name", "dtype": "uint8",
+        "size"}, "outputs" [names], "fold", "thresholds" {class: the threshold that goes with the graph}, "parity", "int8"
     """
     weights = (run.folder / folder_of.BEST).read_bytes()
     tags = {name: int(count) for name, count in zip(run.class_names, _positives(run), strict=True)}
@@ -72,7 +73,7 @@ def _labels(run: Run, graph: Mapping[str, Any], sha256: str) -> dict[str, Any]:
             "resize": "the whole image to a square, bilinear, antialiased",
             "layout": "NCHW",
             "colour": "RGB",
-            "range": "0..255" if graph["input"]["dtype"] == "uint8" else "0..1",
+            "range": "0..255",
             "orientation": "as EXIF says",
             "transparency": "on white",
             "deeper_than_8_bits": "the range that occurs is stretched to 0..255",
@@ -141,31 +142,29 @@ def _write_tagger(folder: Path, model: Path, graph: Mapping[str, Any], tags: Map
         {"type": "resize", "size": [size, size], "interpolation": "bilinear", "max_size": None, "antialias": True},
         {"type": "to_tensor"},
     ]
-    write_whole(folder / "model.onnx", _tagger_model(model, graph))
+    write_whole(folder / "model.onnx", _tagger_model(model))
     header = ("tag_id", "name", "category", "count", "best_threshold")
     write_whole(folder / "selected_tags.csv", write_csv(rows, header))
     write_json(folder / "preprocess.json", {"test": steps, "val": steps})
     write_json(folder / "categories.json", [{"category": 0, "name": "general"}])
 
 
-def _tagger_model(file: Path, graph: Mapping[str, Any]) -> bytes:
+def _tagger_model(file: Path) -> bytes:
     """The ONNX model with the names that imgutils has: "input", float32 in 0..1, and "prediction"."""
     import onnx
     from onnx import TensorProto, helper
 
     model = onnx.load(file)
     inside, (fed,), outputs = model.graph, model.graph.input, model.graph.output
-    if graph["input"]["dtype"] == "uint8":
-        inside.initializer.append(helper.make_tensor("tagger_255", TensorProto.FLOAT, [], [255.0]))
-        before = [
-            helper.make_node("Mul", ["input", "tagger_255"], ["tagger_scaled"]),
-            helper.make_node("Round", ["tagger_scaled"], ["tagger_rounded"]),
-            helper.make_node("Cast", ["tagger_rounded"], [fed.name], to=TensorProto.UINT8),
-        ]
-    else:
-        before = [helper.make_node("Identity", ["input"], [fed.name])]
+    inside.initializer.append(helper.make_tensor("tagger_255", TensorProto.FLOAT, [], [255.0]))
+    nodes = [
+        helper.make_node("Mul", ["input", "tagger_255"], ["tagger_scaled"]),
+        helper.make_node("Round", ["tagger_scaled"], ["tagger_rounded"]),
+        helper.make_node("Cast", ["tagger_rounded"], [fed.name], to=TensorProto.UINT8),
+        *inside.node,
+        helper.make_node("Identity", ["probabilities"], ["prediction"]),
+    ]
     fed.name, fed.type.tensor_type.elem_type = "input", TensorProto.FLOAT
-    nodes = [*before, *inside.node, helper.make_node("Identity", ["probabilities"], ["prediction"])]
     del inside.node[:]
     inside.node.extend(nodes)
     next(output for output in outputs if output.name == "probabilities").name = "prediction"
@@ -206,7 +205,7 @@ def _card(run: Run, graph: Mapping[str, Any], tags: Mapping[str, int]) -> str:
         graph=graph,
         size=state["settings"]["image_size"],
         network=markdown(str(state["architecture"].get("yaml_file", "an Ultralytics classification network"))),
-        settings={key: markdown(str(state["settings"][key])) for key in ("route", "loss", "epochs", "seed")},
+        settings={key: markdown(str(value)) for key, value in state["settings"].items() if key in TOLD},
         splits=Counter(run.splits().values()),
         counted=any(tags.values()),
         thresholds=thresholds,

@@ -27,12 +27,11 @@ class Model:
         labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         self.names = [row["name"] for row in labels["classes"]]
         self.thresholds = np.array([row["threshold"] for row in labels["classes"]], np.float32)
-        self.size, self.input = labels["input"]["size"], labels["input"]
+        self.input, self.size = labels["input"]["name"], labels["input"]["size"]
         self.session = onnxruntime.InferenceSession(folder / labels["file"], providers=["CPUExecutionProvider"])
 
     def __call__(self, pixels):
-        fed = pixels if self.input["dtype"] == "uint8" else pixels.astype(np.float32) / 255
-        return self.session.run(["probabilities"], {self.input["name"]: fed})[0]
+        return self.session.run(["probabilities"], {self.input: pixels})[0]
 
     def present(self, p):
         return p >= self.thresholds
