@@ -257,6 +257,14 @@ def _predict(args: argparse.Namespace) -> None:
     print(f"{len(frame):,} images: {args.out}")
 
 
+def _export(args: argparse.Namespace) -> None:
+    from .deploy.export import export
+    from .runs.run import Run
+
+    options = {name: getattr(args, name) for name in ("format", "fold", "maps", "features", "int8", "max_drop")}
+    print(export(Run(args.run, args.root), args.out, **options))
+
+
 def _errors(args: argparse.Namespace) -> None:
     from .analysis.suspects import find_suspects
     from .files import write_whole

@@ -144,6 +144,19 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
     sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
 
+    sub = command("export", "write the network for other programs, held against the workbench first")
+    sub.add_argument("run", metavar="RUN")
+    moved(sub)
+    sub.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder to write, new or of an earlier export"
+    )
+    sub.add_argument("--format", default="onnx", choices=("onnx", "pt2", "openvino"), help="(onnx)")
+    sub.add_argument("--fold", action="store_true", help="thresholds too: every class is present from 0.5 on")
+    sub.add_argument("--maps", action="store_true", help="class activation maps as a further output")
+    sub.add_argument("--features", action="store_true", help="what the last layer is given as a further output")
+    sub.add_argument("--int8", action="store_true", help="in 8-bit integers, by validation images (onnx)")
+    sub.add_argument("--max-drop", type=float, default=0.01, metavar="X", help="most of mAP that int8 may cost (0.01)")
+
     sub = command("errors", "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
     moved(sub)

@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "predict": ["predict"],
-        "bundle": ["compare_from_files", "write_bundle"],
+        "export": ["Exported", "export"],
     },
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,11 +25,15 @@ from ..scoring.predictions import decide, probabilities
 INPUT = "images"
 # The file of each format (of OpenVINO's two the one that is opened), and the extra and packages that write it.
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
-NEEDS = {"onnx": ("export", ("onnx", "onnxruntime", "onnxscript")), "pt2": ("", ()), "openvino": ("openvino",) * 2}
+NEEDS = {
+    "onnx": ("export", ("onnx", "onnxruntime", "onnxscript")),
+    "pt2": ("", ()),
+    "openvino": ("openvino", ("openvino",)),
+}
 # OpenVINO takes bfloat16 where a processor has it, and p is then off by some .01.
 TRUE_FP32 = {"INFERENCE_PRECISION_HINT": "f32"}
 FARTHEST = 1e4  # from a logit of 0; where a threshold of 0 is folded in, this far on
-SLACK = 2e-4  # in log odds, of which fp32 leaves some 1e-5 open: p moves by less than 5e-5
+SLACK = 2e-4  # in log odds, of which fp32 leaves some 1e-5 open; of p it is 5e-5 at most
 
 Engine = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -116,16 +121,18 @@ def edges(limits: np.ndarray) -> np.ndarray:
     return high
 
 
-def clear_of(p: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Thresholds that decide the same on these images with the nearest probabilities as far off as can be.
+def clear_of(p: np.ndarray, present: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Thresholds that decide the same on these images, but not by the last bit of a probability.
 
-    A threshold that was tuned to hold a recall is the very probability of an image, and the last bit of another
-    program's arithmetic would decide. It moves into the middle between the nearest probabilities, but by half of SLACK
-    at most, so that others decide as the workbench does on new images too; 0 and 1 stay.
+    One that was tuned to hold a recall is the very probability of an image, and another program's arithmetic, or
+    another batch, would decide by chance. It moves into the middle between the probabilities next to it, yet never by
+    more than SLACK, so that others decide as the workbench does on new images too. Without an image that near it stays;
+    so do 0 and 1.
 
     Parameters
     ----------
     p : float32 [N, C] of images
+    present : bool [N, C], the decisions to keep
     limits : float32 [C]
 
     Returns
@@ -134,13 +141,13 @@ def clear_of(p: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """
     t = limits.astype(float)
     inner = (t > 0) & (t < 1)
-    odds = np.log(np.where(inner, t, 0.5)) - np.log1p(-np.where(inner, t, 0.5))
-    present = decide(p, limits)
-    near = [1 / (1 + np.exp(-odds - side * SLACK)) for side in (-1, 1)]
-    below = np.where(present, 0.0, p).max(0, initial=0).clip(min=near[0])
-    above = np.where(present, p, 1.0).min(0, initial=1).clip(max=near[1])
+    odds = logit(np.where(inner, t, 0.5))
+    low, high = expit(odds - SLACK), expit(odds + SLACK)
+    below = np.where(present, 0.0, p).max(0, initial=0).clip(low, high)
+    above = np.where(present, p, 1.0).min(0, initial=1).clip(low, high)
     moved = ((below + above) / 2).astype(np.float32)
-    return np.where(inner & (decide(p, moved) == present).all(0), moved, limits)
+    tight = inner & ((below > low) | (above < high))
+    return np.where(tight & (decide(p, moved) == present).all(0), moved, limits)
 
 
 def write_graph(graph: Graph, folder: Path, format: str, size: int) -> list[str]:
@@ -153,7 +160,7 @@ def write_graph(graph: Graph, folder: Path, format: str, size: int) -> list[str]
     WorkbenchError : a package that the format needs is missing
     """
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)  # a batch of one would be taken for a fixed size
-    with _quiet():
+    with quiet():
         program = torch.export.export(graph.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         for module in program.graph_module.modules():
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -237,9 +244,9 @@ def open_graph(file: Path) -> Engine:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """While this is open, exporters keep to themselves what only their makers can mend."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -247,3 +254,4 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        logging.root.handlers[:] = handlers  # speaking to the root makes one

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from networks import lively
 from PIL import Image
 from scipy.special import expit, logit
 
@@ -73,20 +74,9 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(pictures, tmp_path_factory):
     """A run that nobody trained: random weights whose probabilities are all over 0..1, calibration and thresholds."""
-    torch.manual_seed(1)
-    model, rng = build_model("yolov8n-cls.yaml", NAMES), np.random.default_rng(0)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
+    model, rng = lively(build_model("yolov8n-cls.yaml", NAMES), SIZE), np.random.default_rng(0)
     run = Run(tmp_path_factory.mktemp("runs") / "a_run", root=pictures)
     paths = sorted(str(file.relative_to(pictures)) for file in pictures.rglob("*.*"))
-    seen = np.stack([squared(images.load_image(path, pictures, SIZE), SIZE) for path in paths])
-    with torch.no_grad():
-        model(torch.from_numpy(seen) / 255)  # from which the layers take their mean and variance
-        found = model.eval()(torch.from_numpy(seen) / 255)
-        model.head.weight.mul_(3 / found.std(0)[:, None])
-        model.head.bias.zero_()
-        model.head.bias.sub_(model(torch.from_numpy(seen) / 255).mean(0))
     run.write_state(
         format_version=1, class_names=NAMES, status="finished", image_root=str(pictures),
         settings={"image_size": SIZE, "batch_size": 4, "workers": 0, "loss": "bce", "route": "loop"} | TRAINED,
