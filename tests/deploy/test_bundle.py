@@ -74,6 +74,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(pictures, tmp_path_factory):
     """A run that nobody trained: random weights whose probabilities are all over 0..1, calibration and thresholds."""
+    torch.manual_seed(1)
     model, rng = lively(build_model("yolov8n-cls.yaml", NAMES), SIZE), np.random.default_rng(0)
     run = Run(tmp_path_factory.mktemp("runs") / "a_run", root=pictures)
     paths = sorted(str(file.relative_to(pictures)) for file in pictures.rglob("*.*"))
@@ -149,7 +150,7 @@ def test_predict_py_alone_says_what_the_workbench_says(made, bundle, pictures):
     assert [row[0] for row in rows] == [str(pictures / path) for path in said.image_path]
     cells = np.array([row[1:] for row in rows], float)
     p = said.iloc[:, 1 : 1 + len(NAMES)].to_numpy()
-    assert p.min() < 0.05 and p.max() > 0.95 and p.std(0).min() > 0.1
+    assert p.min() < 0.05 and p.max() > 0.95 and p.std(0).min() > 0.05
     np.testing.assert_allclose(cells[:, : len(NAMES)], p, atol=1e-5)
     np.testing.assert_array_equal(cells[:, len(NAMES) :], said.iloc[:, 1 + len(NAMES) :].to_numpy())
 
