@@ -30,6 +30,7 @@ from ..network.model import independent_head
 from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.predictions import probabilities
+from ..scoring.thresholds import HAND
 from ..text import printable, shown, unmark_path
 from .graph import folded, last_step
 
@@ -209,6 +210,7 @@ def _card(run: Run, graph: Mapping[str, Any], tags: Mapping[str, int]) -> str:
         splits=Counter(run.splits().values()),
         counted=any(tags.values()),
         thresholds=thresholds,
+        hand=HAND,
         calibrated=run.thresholds().calibration is not None,
         exclusive=run.model.exclusive,
         classes=classes,

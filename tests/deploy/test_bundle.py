@@ -282,6 +282,9 @@ def test_the_card_shows_scores_only_where_they_are_of_these_thresholds(made, tmp
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "labels.json", "README.md", "model.safetensors", "best.pt",
     }  # fmt: skip
+    run.save_thresholds(0.3)
+    card = (exported(run, tmp_path / "by hand", format="openvino") / "README.md").read_text(encoding="utf-8")
+    assert "Set by hand." in card and "Chosen" not in card and "INFERENCE_PRECISION_HINT" in card
 
 
 def test_a_tagger_has_the_same_names_thresholds_and_probabilities(made, bundle, folded, pictures):
