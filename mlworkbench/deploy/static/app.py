@@ -19,7 +19,8 @@ def look(file):
         raise gr.Error(f"this image cannot be read: {fault}", print_exception=False) from None
     rows = zip(model.names, p, model.thresholds, model.present(p), strict=True)
     ranked = sorted(
-        ([name, float(p), float(t), "yes" if there else ""] for name, p, t, there in rows), key=lambda r: -r[1]
+        ([name, round(float(p), 4), round(float(t), 4), "yes" if there else ""] for name, p, t, there in rows),
+        key=lambda r: -r[1],
     )
     return ", ".join(name for name, _, _, there in ranked if there) or "(no class present)", ranked
 
@@ -30,7 +31,9 @@ demo = gr.Interface(
     [
         gr.Textbox(label="present"),
         gr.Dataframe(
-            headers=["class", "probability", "threshold", "present"], datatype=["str", "number", "number", "str"]
+            label="every class",
+            headers=["class", "probability", "threshold", "present"],
+            datatype=["str", "number", "number", "str"],
         ),
     ],
     title="What is in this image?",
