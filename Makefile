@@ -49,6 +49,7 @@ bench: setup
 	$(BIN)/python benchmarks/errors.py
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/engines.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
@@ -59,6 +60,7 @@ bench-quick: setup
 	$(BIN)/python benchmarks/errors.py --quick
 	$(BIN)/python benchmarks/maps.py --quick
 	$(BIN)/python benchmarks/noise.py --quick
+	$(BIN)/python benchmarks/engines.py --quick
 
 lint: setup
 	$(BIN)/ruff check

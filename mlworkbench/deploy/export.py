@@ -23,7 +23,7 @@ from ..progress import progress_bar
 from ..runs.folder import predictions_file
 from ..runs.run import Run
 from ..scoring.predictions import Predictions, decide
-from ..text import number, printable
+from ..text import printable
 from .graph import FILES, INPUT, TRUE_FP32, Graph, clear_of, last_step, open_graph, refuse_missing, write_graph
 from .int8 import cost, quantise, refuse_loss, told
 
@@ -63,18 +63,13 @@ class Exported:
     int8: dict[str, Any] | None
 
     def __repr__(self) -> str:
-        size = (
-            sum(
-                (self.folder / name).stat().st_size
-                for name in self.files
-                if name.startswith("model.") and name != "model.safetensors"
-            )
-            / 1e6
-        )
+        size = sum((self.folder / name).stat().st_size for name in {self.file, "model.bin"} & set(self.files)) / 1e6
+        of = [f"{self.parity['images']:,} validation images"] if self.parity["images"] else []
+        of += [f"{self.parity['noise']:,} of noise"] if self.parity["noise"] else []
         lines = [
             f"{self.folder}: {self.file} ({size:.1f} MB), beside it "
             f"{', '.join(name for name in self.files if name != self.file)}",
-            f"same pixels, in fp32: {_parity_told(self.parity)}",
+            f"same pixels, in fp32, {' and '.join(of)}: {_parity_told(self.parity)}",
         ]
         if self.from_files is not None:
             lines.append(
@@ -144,8 +139,7 @@ def export(
     tensors = ((torch.from_numpy(part), torch.empty(0), torch.empty(0)) for part in batches)
     logits = infer(run.model, tensors, choose_device())
     said = thresholds.calibrated(Predictions(np.array(range(len(pixels)), object), names, logits))
-    present = thresholds.decide(said)
-    labelled = None
+    present, labelled = thresholds.decide(said), None
     if int8 or (paths and (run.folder / predictions_file("val")).exists()):
         labelled = _rows(run.predictions("val"), paths)
         # The last bits of p depend on the batch; where they decide, what was tuned on does.
@@ -166,14 +160,10 @@ def export(
         parity = {
             "images": len(paths),
             "noise": len(pixels) - len(paths),
-            "largest_difference": float(np.abs(found - wanted).max()),
-            "decisions": found.size,
-            "decisions_changed": int((decide(found, limits) != present).sum()),
+            **_held(found, wanted, decide(found, limits) != present, names),
             "workbench": f"torch {version('torch')}, fp32",
             "engine": f"{ENGINES[format]} {version(ENGINES[format])}, fp32",
         }
-        if not parity["largest_difference"] <= TOLERANCE or parity["decisions_changed"]:
-            raise RunFailed(_differs(found, wanted, limits, present, names, parity))
         lost = None
         if int8 and labelled is not None:
             quantise(file, pixels[: len(paths)])
@@ -258,30 +248,29 @@ def _probabilities(file: Path, batches: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([engine(part)["probabilities"] for part in batches])
 
 
-def _differs(
-    found: np.ndarray,
-    wanted: np.ndarray,
-    limits: np.ndarray,
-    present: np.ndarray,
-    names: list[str],
-    parity: dict[str, Any],
-) -> str:
-    """Why the model is not the workbench's, in one line, with the worst case."""
+def _held(found: np.ndarray, wanted: np.ndarray, changed: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """What differs between a graph's probabilities [N, C] and the workbench's, or RunFailed where that is too much."""
     apart = np.abs(found - wanted)
-    changed = decide(found, limits) != present
-    c = int(np.unravel_index(np.argmax(np.where(changed, 1, 0) + apart), apart.shape)[1])
-    what = f"the exported model is not the workbench's: {_parity_told(parity)}, first of class {printable(names[c])!r}"
+    parity = {
+        "largest_difference": float(apart.max()),
+        "decisions": found.size,
+        "decisions_changed": int(changed.sum()),
+    }
+    if parity["largest_difference"] <= TOLERANCE and not changed.any():
+        return parity
+    worst = names[int(np.argmax((apart + changed).max(0)))]
+    what = f"the exported model is not the workbench's: {_parity_told(parity)}, most of class {printable(worst)!r}"
     if parity["largest_difference"] <= TOLERANCE:
-        return f"{what}, where images lie on the threshold {number(limits[c])} to the last digits; move it a little"
-    return f"{what}; at most {TOLERANCE:g} may be; nothing is written"
+        raise RunFailed(
+            f"{what}: on both sides of its threshold images lie too near to be told apart; move it a little"
+        )
+    raise RunFailed(f"{what}; {TOLERANCE:g} and none are allowed; nothing is written")
 
 
 def _parity_told(parity: dict[str, Any]) -> str:
-    of = [f"{parity['images']:,} validation images"] if parity["images"] else []
-    of += [f"{parity['noise']:,} of noise"] if parity["noise"] else []
     return (
-        f"p differs by up to {_small(parity['largest_difference'])} on {' and '.join(of)}, "
-        f"{parity['decisions_changed']:,} of {parity['decisions']:,} decisions changed"
+        f"p differs by up to {_small(parity['largest_difference'])}, {parity['decisions_changed']:,} of "
+        f"{parity['decisions']:,} decisions changed"
     )
 
 

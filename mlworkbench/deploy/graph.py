@@ -52,25 +52,27 @@ class Graph(nn.Module):
     >>> Graph(run.model, *last_step(run.thresholds()))(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))  # doctest: +SKIP
     """
 
+    seen: torch.Tensor | None
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(
         self, model: YOLOClassifier, scale: np.ndarray, shift: np.ndarray, maps: bool = False, features: bool = False
     ):
         super().__init__()
-        self.body, self.exclusive = copy.deepcopy(model.net).eval().float(), model.exclusive
-        self.body.fuse(verbose=False)  # type: ignore[operator]
-        head = self.body.model[-1]  # type: ignore[index, union-attr]
-        self.pool, self.linear = head.pool, head.linear  # type: ignore[union-attr]
+        body: Any = copy.deepcopy(model.net).eval().float().requires_grad_(False)
+        body.fuse(verbose=False)
+        head = body.model[-1]
         for name in ("i", "f", "type", "np"):  # by which their models find a layer's input
-            setattr(head.conv, name, getattr(head, name))  # type: ignore[union-attr]
-        self.body.model[-1] = head.conv  # type: ignore[index, operator, union-attr]
-        self.requires_grad_(False)
-        self.features, seen = features, head.linear.weight[:, :, None, None].clone()  # type: ignore[union-attr, index]
-        self.register_buffer("seen", seen if maps else None)
-        if self.exclusive:  # the odds of a softmax come after the last layer, and so does their calibration
-            self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
-            self.register_buffer("shift", torch.from_numpy(shift.astype(np.float32)))
-        else:
-            self.linear = folded(self.linear, scale, shift)  # type: ignore[arg-type]
+            setattr(head.conv, name, getattr(head, name))
+        body.model[-1] = head.conv
+        self.body, self.pool = body, head.pool
+        self.exclusive, self.features = model.exclusive, features
+        self.register_buffer("seen", head.linear.weight[:, :, None, None].clone() if maps else None)
+        # The odds of a softmax come after the last layer, and so does their calibration.
+        self.linear = head.linear if self.exclusive else folded(head.linear, scale, shift)
+        self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)) if self.exclusive else None)
+        self.register_buffer("shift", torch.from_numpy(shift.astype(np.float32)) if self.exclusive else None)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         cells = self.body(images.float() / 255)
@@ -222,17 +224,23 @@ def refuse_missing(format: str) -> None:
 
 
 def open_graph(file: Path) -> Engine:
-    """What runs a graph: uint8 [B, 3, S, S] to its outputs by name, float32 arrays, on the processor in true fp32."""
+    """What runs a graph: uint8 [B, 3, S, S] to its outputs by name, float32 arrays.
+
+    On the processor, in true fp32, with as many threads as torch takes.
+    """
     if file.suffix == ".onnx":
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(names, session.run(None, {INPUT: images}), strict=True))
     if file.suffix == ".xml":
         import openvino
 
-        compiled = openvino.Core().compile_model(file, "CPU", TRUE_FP32)
+        options = TRUE_FP32 | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = openvino.Core().compile_model(file, "CPU", options)
         return lambda images: {name: found for output, found in compiled(images).items() for name in output.names}
     program = torch.export.load(file).module()
 

@@ -86,15 +86,13 @@ def cost(before: np.ndarray, after: np.ndarray, labelled: Predictions, limits: n
     `largest_difference` in p, `decisions`, and `decisions_changed` by class, where there are any
     """
     names = labelled.class_names
-    models = [
-        # As logits, which rank as p does; at 0 and 1 there are none.
-        Predictions(
-            labelled.paths, names, logit(p.astype(float).clip(1e-30, 1 - 2**-25)).astype(np.float32), labelled.y
-        )
-        for p in (before, after)
-    ]
+
+    def ranked(p: np.ndarray) -> Predictions:  # by logits, which p of 0 and 1 do not have
+        logits = logit(p.astype(float).clip(1e-30, 1 - 2**-25)).astype(np.float32)
+        return Predictions(labelled.paths, names, logits, labelled.y)
+
     thresholds = Thresholds.default(names).with_values(limits)
-    found = compare(*models, thresholds, thresholds).map
+    found = compare(ranked(before), ranked(after), thresholds, thresholds).map
     changed = (decide(before, limits) != decide(after, limits)).sum(0)
     return {
         "images": len(labelled),

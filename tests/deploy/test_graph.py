@@ -55,13 +55,13 @@ def test_every_format_says_what_the_network_says(tmp_path, format, family, exclu
         found = engine(batch)
         assert set(found) == {"probabilities", "maps", "features"}
         assert found["probabilities"].dtype == np.float32
-        np.testing.assert_allclose(found["probabilities"], p[: len(batch)], atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"], p[: len(batch)], atol=1e-4)
         limits = 0.5 if fold else LIMITS
         assert (decide(found["probabilities"], limits) == (expected(model, batch, False) >= LIMITS)).all()
         given = torch.from_numpy(batch)
-        np.testing.assert_allclose(found["maps"], maps(model, given / 255), atol=1e-3)
         features = pooled_features(model, [(given, None, None)], torch.device("cpu"))
-        np.testing.assert_allclose(found["features"], features, atol=1e-4)
+        for name, its in (("maps", maps(model, given / 255)), ("features", features)):
+            np.testing.assert_allclose(found[name], its, atol=1e-4 * np.abs(its).max())
 
 
 def small_graph(fold=False):
