@@ -51,7 +51,7 @@ def predict(
     WorkbenchError : no image that can be read
     """
     run = run if isinstance(run, Run) else Run(run)
-    start, paths = _images_of(source, None if root is None else Path(root))
+    start, paths = images_of(source, None if root is None else Path(root))
     settings, thresholds, faults = run.state["settings"], run.thresholds(), dict[int, ImageFault]()
     logits = run.logits(_decoded(paths, start, settings["image_size"], settings["batch_size"], faults))
     bad = [(paths[row], str(fault)) for row, fault in sorted(faults.items())]
@@ -117,7 +117,7 @@ def _decoded(paths: Sequence[str], root: Path, size: int, batch: int, faults: di
             bar.update(len(chunk))
 
 
-def _images_of(source: Any, root: Path | None) -> tuple[Path, list[str]]:
+def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
     """The root of a source and the image paths that it names, as people gave them or relative to the root."""
     if isinstance(source, LabelTable):
         return root or source.root, list(source.paths)
