@@ -257,6 +257,12 @@ def _predict(args: argparse.Namespace) -> None:
     print(f"{len(frame):,} images: {args.out}")
 
 
+def _app(args: argparse.Namespace) -> None:
+    from .notebooks import open_app
+
+    open_app(args.run, args.root and Path(args.root), args.port, not args.no_browser)
+
+
 def _errors(args: argparse.Namespace) -> None:
     from .analysis.suspects import find_suspects
     from .files import write_whole

@@ -144,6 +144,12 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
     sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
 
+    sub = command("app", "open a page in the browser for trying a run out")
+    sub.add_argument("run", type=Path, metavar="RUN")
+    moved(sub)
+    sub.add_argument("--port", type=int, metavar="N", help="(a free one)")
+    sub.add_argument("--no-browser", action="store_true", help="only print the page's address")
+
     sub = command("errors", "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
     moved(sub)

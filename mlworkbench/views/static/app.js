@@ -13,8 +13,6 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const count = (n, what) => `${n.toLocaleString("en")} ${what}`;
-
 function render({ model, el }) {
   const fixed = model.get("fixed");
   let silence = 0, resting = 0, entered = 0;
@@ -31,7 +29,7 @@ function render({ model, el }) {
   const file = make("input", { type: "file", accept: fixed.accept, hidden: "", tabindex: "-1" });
   const choose = button("Choose an image", "O", () => file.click());
   const another = button("Another test image", "N", () => send({ do: "another" }));
-  const path = make("input", { type: "text", "aria-label": "Path of an image", placeholder: "or type its path",
+  const path = make("input", { type: "text", "aria-label": "Path of an image", placeholder: "or type its path here",
     spellcheck: "false" });
   const picture = make("img", { alt: "" }), map = make("img", { alt: "", hidden: "" });
   const hint = make("p", { class: "mlw-hint" });
@@ -44,7 +42,8 @@ function render({ model, el }) {
   const rest = make("div", { class: "mlw-rest" }, search, make("span"));
   const box = make("section", { class: "mlw-app tex2jax_ignore mathjax_ignore", tabindex: "0",
     "aria-label": `Try out ${fixed.run}` },
-    make("div", { class: "mlw-head" }, choose, ...(fixed.tests ? [another] : []), ...(fixed.paths ? [path] : []), file),
+    make("div", { class: "mlw-head" }, choose, ...(fixed.tests ? [another] : []), ...(fixed.paths ? [path] : []), file,
+      make("span", {}, "or drop or paste one")),
     make("div", { class: "mlw-main" }, make("div", {}, zone, name, said),
       make("div", {}, fault, heading, status, list, rest)));
   // JupyterLab takes single keys for its own commands, unless the very element that has the focus says otherwise.
@@ -179,8 +178,8 @@ function render({ model, el }) {
     const present = view.order.filter((c) => view.present[c]).map((c) => fixed.names[c]);
     heading.replaceChildren(...(present.length
       ? present.flatMap((text, i) => [...(i ? [", "] : []), make("b", {}, text)]) : ["no class is present"]));
-    status.textContent = `${count(present.length, present.length === 1 ? "class" : "classes")} of `
-      + `${fixed.names.length.toLocaleString("en")} at or above the threshold`;
+    const [some, all] = [present.length, fixed.names.length].map((n) => n.toLocaleString("en"));
+    status.textContent = `${some} of ${all} classes at or above the threshold, which is the line on each bar`;
     drawRows();
     show();
     box.dataset.shown = view.at;
@@ -196,7 +195,7 @@ function render({ model, el }) {
     const left = named.length - shown.length;
     rest.hidden = fixed.names.length <= ROWS;
     rest.lastChild.textContent = wanted && !named.length ? "no class of this name"
-      : left ? `${count(left, "more")}${wanted ? " of this name" : ", less likely"}` : "";
+      : left ? `${left.toLocaleString("en")} more${wanted ? " of this name" : ", less likely"}` : "";
   }
 
   function row(view, c, i) {
