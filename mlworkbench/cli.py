@@ -237,24 +237,30 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from .deploy.parts import predict_to
     from .deploy.predict import predict, told
-    from .files import write_whole
 
-    if args.out is not None and args.out.suffix not in (".csv", ".parquet"):
-        raise WorkbenchError(f"--out {args.out}: expected a name that ends in .csv or .parquet")
     _refuse_source(args.out, *args.source)
-    frame, bad = predict(args.run, args.source if len(args.source) > 1 else args.source[0], args.root)
+    source = args.source if len(args.source) > 1 else args.source[0]
+    how = {"root": args.root, "precision": args.precision, "steady": args.steady}
+    if args.out is None:
+        frame, aside = predict(args.run, source, **how)
+        print("\n".join(told(frame)))
+        _print_aside(aside)
+        return
+    written = predict_to(args.out, args.run, source, **how)
+    _print_aside(written.aside)
+    others = f"; the {len(written.aside):,} set aside: {written.quarantine}" if written.quarantine else ""
+    print(f"{written.images:,} images: {written.file}{others}")
+
+
+def _print_aside(aside: Sequence[tuple[str, str]]) -> None:
     by_reason: dict[str, list[str]] = {}
-    for path, reason in bad:
+    for path, reason in aside:
         by_reason.setdefault(reason, []).append(path)
     for reason, paths in by_reason.items():
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
         print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
-    if args.out is None:
-        print("\n".join(told(frame)))
-        return
-    write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
-    print(f"{len(frame):,} images: {args.out}")
 
 
 def _app(args: argparse.Namespace) -> None:

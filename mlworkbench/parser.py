@@ -142,7 +142,12 @@ def make_parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
     )
     sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
-    sub.add_argument("--out", type=Path, metavar="FILE.csv|FILE.parquet", help="(default: what is present is shown)")
+    sub.add_argument(
+        "--out", type=Path, metavar="FILE.csv|FILE.parquet",
+        help="write all probabilities and decisions; after a stop the same command goes on (default: shown)",
+    )  # fmt: skip
+    sub.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16 is faster on some (fp32)")
+    sub.add_argument("--steady", action="store_true", help="the mean over five views of each image: 5 times the work")
 
     sub = command("app", "open a page in the browser for trying a run out")
     sub.add_argument("run", type=Path, metavar="RUN")

@@ -5,7 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "predict": ["images_of", "predict"],
         "app": ["TryOut", "try_out"],
+        "parts": ["predict_to"],
+        "predict": ["predict"],
+        "sources": ["images_of"],
     },
 )

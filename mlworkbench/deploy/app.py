@@ -117,7 +117,7 @@ class TryOut(anywidget.AnyWidget):
             "at": self.view["at"],
             "class": c,
             "picture": data_uri(outlined(self._picture, found)) if there else "",
-            "said": "Orange: what speaks for it; outlined: at least half as much as where most does."
+            "said": "Orange where it is seen, outlined where at least half as strongly as anywhere."
             if there
             else "Nothing in this image speaks for it.",
         }

@@ -44,8 +44,8 @@ def metrics_file(split: str) -> str:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; the lock goes with the process, however that ends.
+def writing(folder: Path, option: str = "--run") -> Iterator[None]:
+    """Hold the run folder, or another that `option` names, for this process; the lock goes with it, however it ends.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def writing(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         who = owner.read_text().strip() if owner.is_file() else "another process"
-        raise WorkbenchError(f"{folder} is being written by {who}; wait for it or choose another --run") from None
+        raise WorkbenchError(f"{folder} is being written by {who}; wait for it or choose another {option}") from None
     try:
         write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield

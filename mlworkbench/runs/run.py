@@ -16,11 +16,10 @@ from ..data.prepare import Prepared, image_traits
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
 from ..network.activation_maps import maps
-from ..network.batches import Batch, ImageDataset, in_order
-from ..network.device import choose_device
-from ..network.feed import make_loader
-from ..network.infer import infer
+from ..network.batches import ImageDataset
+from ..network.infer import Predictor
 from ..network.model import YOLOClassifier, build_model, load_weights
+from ..progress import progress_bar
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import HAND, Thresholds, evaluate
 from ..settings import refuse_other
@@ -117,17 +116,25 @@ class Run:
             raise WorkbenchError(f"{file} is of other classes than the run; remove it, and it is computed again")
         return found if raw else self.thresholds().calibrated(found)
 
-    def predict(self, paths: Iterable[str], root: Path, raw: bool = False) -> Predictions:
-        """What the best weights say of any images, likewise; one that cannot be read raises ImageFault."""
-        settings = self.state["settings"]
-        dataset = ImageDataset(np.array(list(paths), dtype=object), root, None, settings["image_size"])
-        loader = make_loader(dataset, in_order(range(len(dataset)), settings["batch_size"]), settings["workers"])
-        found = Predictions(dataset.paths, self.class_names, self.logits(loader))
-        return found if raw else self.thresholds().calibrated(found)
+    def predict(self, paths: Iterable[str], root: Path, raw: bool = False, **how: Any) -> Predictions:
+        """What the best weights say of any images, likewise; one that cannot be read raises ImageFault.
 
-    def logits(self, batches: Iterable[Batch]) -> np.ndarray:
-        """Raw logits of the best weights, float32 [N, C], for batches of images (see `network.batches`)."""
-        return infer(self.model, batches, choose_device())
+        For `precision` and `steady` see `network.infer.Predictor`.
+        """
+        names, logits = list(paths), []
+        with progress_bar(len(names), "predicting") as bar:
+            for rows, part, faults in self.predictor(**how).stream(names, root):
+                for row, fault in faults.items():
+                    raise ImageFault(f"image {names[row]!r}: {fault}; has it changed since it was checked?")
+                logits.append(part)
+                bar.update(len(rows))
+        found = np.concatenate(logits) if logits else np.empty((0, len(self.class_names)), np.float32)
+        predictions = Predictions(np.array(names, object), self.class_names, found)
+        return predictions if raw else self.thresholds().calibrated(predictions)
+
+    def predictor(self, **how: Any) -> Predictor:
+        """From image files to raw logits of the best weights, at the run's image size."""
+        return Predictor(self.model, self.state["settings"]["image_size"], **how)
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
         """Where in one of its images the network sees a class: a map float32 [h, w], see `maps`."""
