@@ -235,7 +235,7 @@ def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _own_jupyter_path() -> Iterator[Path]:
-    """A folder in which Jupyter looks first, with a kernel that is surely this interpreter: no foreign one shadows it."""
+    """A folder in which Jupyter looks first, with a kernel that is surely this interpreter: none can shadow it."""
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "kernels", NAME, "kernel.json")

@@ -1,10 +1,12 @@
-"""What tests of several rooms make: checkpoints, hostile files, a process that dies while it writes."""
+"""What tests of several rooms make: runs, checkpoints, hostile files, a process that dies while it writes."""
 
 import itertools
 from collections import Counter
 from importlib import import_module
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlworkbench import files
@@ -22,6 +24,29 @@ def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
         net.half().requires_grad_(False)
     torch.save({"model": net, "epoch": -1, "train_args": {}}, file)
     return net.float()
+
+
+def untrained_run(folder, names, size=32, images=3):
+    """A run that nobody trained, of these classes: random weights, and `images` test images of random pixels."""
+    from mlworkbench import Run, build_model
+    from mlworkbench.files import write_whole
+    from mlworkbench.network.model import save_weights
+    from mlworkbench.runs import folder as folder_of
+
+    torch.manual_seed(1)
+    model, run, root = build_model("yolov8n-cls.yaml", names), Run(folder), folder / "images"
+    rng = np.random.default_rng(0)
+    torch.nn.init.normal_(model.head.weight, 0, 0.5)  # so that classes differ
+    root.mkdir(parents=True)
+    for i in range(images):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(root / f"{i}.png")
+    rows = "".join(f"{i}.png,test\n" for i in range(images))
+    write_whole(folder / folder_of.SPLITS, f"image_path,split\n{rows}".encode())
+    write_whole(folder / folder_of.BEST, save_weights(model))
+    settings = {"image_size": size, "batch_size": 8, "workers": 0, "loss": "bce"}
+    run.write_state(format_version=1, class_names=names, status="finished", image_root=str(root), settings=settings,
+                    architecture=model.architecture)  # fmt: skip
+    return Run(folder)
 
 
 class Hostile:

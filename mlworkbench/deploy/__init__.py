@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "app": ["TryOut", "try_out"],
         "parts": ["predict_to"],
-        "predict": ["predict"],
+        "predict": ["predict", "told"],
         "sources": ["images_of"],
     },
 )

@@ -17,7 +17,7 @@ from ..network.device import choose_device
 from ..network.infer import infer
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
-from ..text import number, shortened
+from ..text import number, printable, shortened
 from ..views.galleries import answer_figure, data_uri, outlined
 from ..views.plots import gallery
 from ..views.style import STATIC
@@ -193,7 +193,7 @@ class TryOut(anywidget.AnyWidget):
         )
 
     def _tell(self, name: str, fault: str) -> None:
-        self._change(fault=f"{shortened(name, 80)}: {fault}" if name else fault)
+        self._change(fault=f"{printable(shortened(name, 80))}: {fault}" if name else fault)
 
     def _change(self, **what: Any) -> None:
         """Show this, or, beside what stands there, a fault."""
