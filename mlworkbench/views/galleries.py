@@ -12,6 +12,7 @@ import pandas as pd
 import PIL.Image
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from PIL.ImageFilter import MaxFilter
 
 from ..data.images import ImageFault, load_named
@@ -75,8 +76,8 @@ def prediction_gallery(frame: pd.DataFrame, root: Path, top_k: int = 12) -> Figu
 def answer_figure(
     pixels: np.ndarray,
     found: np.ndarray,
-    p: Sequence[float],
-    thresholds: Sequence[float],
+    p: ArrayLike,
+    thresholds: ArrayLike,
     names: Sequence[str],
     most: int = 12,
 ) -> Figure:
@@ -92,11 +93,11 @@ def answer_figure(
         ax.imshow(shown)
         ax.set_axis_off()
         ax.set_title(title)
-    rows = np.arange(min(most, len(names)))
-    present = decide(np.asarray(p, np.float32), np.asarray(thresholds))
-    bars.barh(rows, [p[i] for i in rows], color=[BLUE if present[i] else PALE for i in rows])
-    bars.vlines([thresholds[i] for i in rows], rows - 0.45, rows + 0.45, color="black", lw=2)
-    bars.set_yticks(rows, [f"{plain(names[i], 24)} {number(p[i])}" for i in rows])
+    p, thresholds = (np.asarray(values, np.float32)[:most] for values in (p, thresholds))
+    rows, present = np.arange(len(p)), decide(p, thresholds)
+    bars.barh(rows, p, color=np.where(present, BLUE, PALE))
+    bars.vlines(thresholds, rows - 0.45, rows + 0.45, color="black", lw=2)
+    bars.set_yticks(rows, [f"{plain(name, 24)} {number(share)}" for name, share in zip(names, p, strict=False)])
     bars.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), title="Probability; the line is the threshold")
     bars.grid(axis="y", visible=False)
     return figure
