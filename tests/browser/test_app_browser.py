@@ -1,4 +1,4 @@
-"""The page for trying a run out in Chromium, in JupyterLab and by Voilà: images dropped, pasted, chosen; mouse and keys."""
+"""The page for trying a run out in Chromium, in JupyterLab and by Voilà: images dropped, pasted, chosen, keys."""
 
 import base64
 import io
@@ -277,11 +277,11 @@ def test_the_same_page_for_others_answers_alike_and_ends_cleanly(run, tmp_path):
     problems, data = [], image(4)
     try:
         address = server.stdout.readline().strip()
-        here = address.partition("/?token=")[0]
+        here, _, token = address.partition("/?token=")
         assert here.startswith("http://127.0.0.1:")
         for path in ("/voila/files/page.ipynb", "/voila/files/x.png", f"{run.folder}/run.json"):
             with pytest.raises(HTTPError, match="403"):
-                urllib.request.urlopen(here + path)
+                urllib.request.urlopen(f"{here}{path}?token={token}")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=lab.chromium(), args=[f"--{option}" for option in lab.QUIET]
