@@ -26,8 +26,14 @@ def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
     return net.float()
 
 
+def blocks(size, seed):
+    """An image of coarse random blocks, which a network tells from another; size is (width, height)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
+
+
 def untrained_run(folder, names, size=32, images=3):
-    """A run that nobody trained, of these classes: random weights, and `images` test images of random pixels."""
+    """A run that nobody trained, of these classes: random weights that tell images apart, and some test images."""
     from mlworkbench import Run, build_model
     from mlworkbench.files import write_whole
     from mlworkbench.network.model import save_weights
@@ -35,11 +41,16 @@ def untrained_run(folder, names, size=32, images=3):
 
     torch.manual_seed(1)
     model, run, root = build_model("yolov8n-cls.yaml", names), Run(folder), folder / "images"
-    rng = np.random.default_rng(0)
-    torch.nn.init.normal_(model.head.weight, 0, 0.5)  # so that classes differ
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # statistics of the one batch that follows
+    seen = np.stack([np.asarray(blocks((64, 64), 100 + i)) for i in range(16)])
+    with torch.no_grad():
+        model.train()(torch.from_numpy(seen).permute(0, 3, 1, 2) / 255)
+    torch.nn.init.normal_(model.head.weight, 0, 0.5)
     root.mkdir(parents=True)
     for i in range(images):
-        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(root / f"{i}.png")
+        blocks((60, 40), i).save(root / f"{i}.png")
     rows = "".join(f"{i}.png,test\n" for i in range(images))
     write_whole(folder / folder_of.SPLITS, f"image_path,split\n{rows}".encode())
     write_whole(folder / folder_of.BEST, save_weights(model))
