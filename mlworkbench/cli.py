@@ -269,6 +269,10 @@ def _export(args: argparse.Namespace) -> None:
 
     options = {name: getattr(args, name) for name in ("format", "fold", "maps", "features", "int8", "max_drop")}
     print(export(Run(args.run, args.root), args.out, **options))
+def _app(args: argparse.Namespace) -> None:
+    from .notebooks import open_app
+
+    open_app(args.run, args.root and Path(args.root), args.port, not args.no_browser)
 
 
 def _errors(args: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
-"""What tests of several rooms make: checkpoints, hostile files, a process that dies while it writes."""
+"""What tests of several rooms make: runs, checkpoints, hostile files, a process that dies while it writes."""
 
 import itertools
 from collections import Counter
 from importlib import import_module
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlworkbench import files
@@ -22,6 +24,40 @@ def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
         net.half().requires_grad_(False)
     torch.save({"model": net, "epoch": -1, "train_args": {}}, file)
     return net.float()
+
+
+def blocks(size, seed):
+    """An image of coarse random blocks, which a network tells from another; size is (width, height)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
+
+
+def untrained_run(folder, names, size=32, images=3):
+    """A run that nobody trained, of these classes: random weights that tell images apart, and some test images."""
+    from mlworkbench import Run, build_model
+    from mlworkbench.files import write_whole
+    from mlworkbench.network.model import save_weights
+    from mlworkbench.runs import folder as folder_of
+
+    torch.manual_seed(1)
+    model, run, root = build_model("yolov8n-cls.yaml", names), Run(folder), folder / "images"
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # statistics of the one batch that follows
+    seen = np.stack([np.asarray(blocks((64, 64), 100 + i)) for i in range(16)])
+    with torch.no_grad():
+        model.train()(torch.from_numpy(seen).permute(0, 3, 1, 2) / 255)
+    torch.nn.init.normal_(model.head.weight, 0, 0.5)
+    root.mkdir(parents=True)
+    for i in range(images):
+        blocks((60, 40), i).save(root / f"{i}.png")
+    rows = "".join(f"{i}.png,test\n" for i in range(images))
+    write_whole(folder / folder_of.SPLITS, f"image_path,split\n{rows}".encode())
+    write_whole(folder / folder_of.BEST, save_weights(model))
+    settings = {"image_size": size, "batch_size": 8, "workers": 0, "loss": "bce"}
+    run.write_state(format_version=1, class_names=names, status="finished", image_root=str(root), settings=settings,
+                    architecture=model.architecture)  # fmt: skip
+    return Run(folder)
 
 
 class Hostile:

@@ -137,14 +137,21 @@ class Run:
         return Predictor(self.model, self.state["settings"]["image_size"], **how)
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
-        """Where in one of its images the network sees a class: a map float32 [h, w], see `activation_maps.maps`.
-
-        Four times as fine as the network's own cells, where the image size is a multiple of these.
-        """
+        """Where in one of its images the network sees a class: a map float32 [h, w], see `maps`."""
         size = self.state["settings"]["image_size"]
         image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
-        found = maps(self.model, image[None] / 255, fine=1 if size % 32 else 4)
-        return found[0, self.class_names.index(class_name)]
+        return self.maps(image)[self.class_names.index(class_name)]
+
+    def maps(self, image: Any) -> np.ndarray:
+        """Where the network sees each class in an image, a tensor uint8 [3, S, S] (see `batches.squared`).
+
+        Four times as fine as the network's own cells, where the image size is a multiple of these.
+
+        Returns
+        -------
+        float32 [C, h, w], see `activation_maps.maps`
+        """
+        return maps(self.model, image[None] / 255, fine=1 if image.shape[-1] % 32 else 4)[0]
 
     def thresholds(self) -> Thresholds:
         """The saved thresholds, else 0.5 for every class."""

@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "class_examples",
             "error_gallery",
             "flip_gallery",
+            "prediction_gallery",
             "sample_gallery",
             "suspect_gallery",
             "thumbnail",
