@@ -13,7 +13,7 @@ from typing import Any
 from .exceptions import LabelFaults, WorkbenchError
 from .parser import make_parser
 from .settings import Settings, refuse_other, typed
-from .text import printable, shortened
+from .text import by_reason, printable, shortened
 
 SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
 CLASSES = 20
@@ -121,10 +121,7 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
     """One line for each image, or for each reason that more than a few have."""
-    by_reason: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_reason.setdefault(row["reason"], []).append(row)
-    for reason, same in by_reason.items():
+    for reason, same in by_reason((row, row["reason"]) for row in rows).items():
         shown = same if len(same) <= 3 else same[:1]
         more = f" (and {len(same) - 1:,} more images)" if len(same) > 3 else ""
         for row in shown:
@@ -255,6 +252,19 @@ def _predict(args: argparse.Namespace) -> None:
         return
     write_whole(args.out, _csv(frame) if args.out.suffix == ".csv" else frame.to_parquet(None, index=False))
     print(f"{len(frame):,} images: {args.out}")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from .runs.run import Run
+    from .views.report import report
+
+    print(f"written: {report([Run(folder, args.root) for folder in args.runs], args.out)}")
+
+
+def _runs(args: argparse.Namespace) -> None:
+    from .runs.listing import list_runs
+
+    print(list_runs(args.dir))
 
 
 def _errors(args: argparse.Namespace) -> None:

@@ -67,6 +67,22 @@ class Run:
         return self._read_csv(folder_of.HISTORY, ("epoch", "val_loss", "val_map"))
 
     @property
+    def quarantine(self) -> pd.DataFrame:
+        """The images that were set aside: `line, image_path, reason`."""
+        found = self._read_csv(folder_of.QUARANTINE, ("image_path", "reason"), keep_default_na=False, dtype=str)
+        return found.assign(image_path=found.image_path.map(unmark_path))
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """What notebook 01 found in the labels that this run learned: `kind, finding`."""
+        file = self.folder / folder_of.INSPECT / "summary.json"
+        if read_json(file).get("labels_sha256") != self.state["labels_sha256"]:
+            raise WorkbenchError(f"{file.parent} is of other labels than the run's; notebook 01 inspects these")
+        return self._read_csv(
+            f"{folder_of.INSPECT}/findings.csv", ("kind", "finding"), keep_default_na=False, dtype=str
+        )
+
+    @property
     def best_epoch(self) -> pd.Series:
         """The row of `history` whose weights are the run's."""
         history = self.history
