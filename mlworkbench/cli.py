@@ -262,9 +262,21 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _runs(args: argparse.Namespace) -> None:
-    from .runs.listing import list_runs
+    from .runs.listing import age, list_runs
+    from .text import shown
 
-    print(list_runs(args.dir))
+    found = list_runs(args.dir)
+    if not len(found):
+        print(f"no run below {args.dir}")
+        return
+    rows = [("run", "status", "begun", "model", "route", "epochs", "size", "val mAP", "test mAP", "F1 macro")]
+    for run in found.itertuples():
+        names = (printable(run.run), run.status, age(run.started), shortened(printable(Path(run.model).name), 24))
+        scores = map(shown, (run.val_map, run.test_map, run.f1_macro))
+        rows.append((*names, run.route, str(run.epochs), str(run.image_size), *scores))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:{'<' if i < 5 else '>'}{widths[i]}}" for i, cell in enumerate(row)))
 
 
 def _errors(args: argparse.Namespace) -> None:

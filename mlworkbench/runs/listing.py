@@ -70,6 +70,15 @@ def _row(run: Run, top: Path) -> dict[str, Any]:
         raise WorkbenchError(f"{run.folder}: {error}; was it edited by hand?") from None
 
 
+def age(began: pd.Timestamp) -> str:
+    """How long ago, in the largest unit that fits."""
+    minutes = max(0, int((pd.Timestamp.now("UTC") - began).total_seconds() // 60))
+    for size, unit in ((1440, "days"), (60, "h"), (1, "min")):
+        if minutes >= 2 * size:
+            return f"{minutes // size:,} {unit} ago"
+    return "just now"
+
+
 def _number(score: Any) -> float:
     """A score of a JSON file, in which one that is undefined is null."""
     return float("nan") if score is None else float(score)

@@ -42,9 +42,16 @@ from .style import STATIC, png
 
 SHOWN = 3  # findings of a kind and images of a reason before the fold
 CARDS = 12  # errors and suspects
-ROWS = 10  # slices
+ROWS = 300  # of a table: thousands of classes would make a page that no browser shows
+SLICES = 10
 HEADLINES = {"map": "mAP", "f1_macro": "F1 macro", "f1_micro": "F1 micro", "exact_match": "whole set right"}
-MORE = {"f1_samples": "F1 samples", "roc_auc": "ROC AUC", "brier": "Brier score", "calibration_error": "calibration error"}
+MORE = {
+    "f1_samples": "F1 samples",
+    "roc_auc": "ROC AUC",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+SIDE_BY_SIDE = ("map", "f1_macro", "exact_match")
 CHOSEN = {  # how an objective of `thresholds.tune_class` reads, with its target
     "default": "Nobody has chosen thresholds yet: a class counts as present from p 0.5 on",
     HAND: "Thresholds were set by hand",
@@ -78,7 +85,7 @@ def report(runs: Any, out: str | Path | None = None) -> Path:
     >>> report("runs/first")      # doctest: +SKIP
     """
     given = [runs] if isinstance(runs, (str, Path, Run)) else list(runs)
-    subjects = [_Subject(run if isinstance(run, Run) else Run(run)) for run in given]
+    subjects = _subjects([run if isinstance(run, Run) else Run(run) for run in given])
     if out is None and len(subjects) != 1:
         raise WorkbenchError(f"{len(subjects)} runs; say where their page goes: --out FILE.html")
     file = subjects[0].run.folder / "report.html" if out is None else Path(out)
@@ -96,8 +103,8 @@ def report(runs: Any, out: str | Path | None = None) -> Path:
 class _Subject:
     """A run, and what several sections ask of it."""
 
-    def __init__(self, run: Run):
-        self.run, self.name = run, run.folder.resolve().name
+    def __init__(self, run: Run, name: str):
+        self.run, self.name = run, name
         self._predictions: dict[str, Predictions] = {}
         self._scores: dict[str, dict[str, Any]] = {}
 
@@ -135,6 +142,14 @@ class _Subject:
         return _score(scores[name], scores["intervals"][name])
 
 
+def _subjects(runs: Sequence[Run]) -> list[_Subject]:
+    """The runs by the names of their folders, or where two have the same, by their paths."""
+    names = [run.folder.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
+    return [_Subject(run, name) for run, name in zip(runs, names, strict=True)]
+
+
 def _told(part: Iterator[Block]) -> Iterator[Block]:
     """The blocks of a part, and in place of what it does not find, why."""
     try:
@@ -147,9 +162,7 @@ def _text(text: str) -> Block:
     return {"kind": "text", "text": text}
 
 
-def _table(
-    caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], fold: str = "", left: int = 1
-) -> Block:
+def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], fold: str = "", left: int = 1) -> Block:
     """A table whose first cell of a row heads it; cells are texts, or scores `{value, low, high}`.
 
     Parameters
@@ -157,7 +170,9 @@ def _table(
     fold : what to click on, where the table is not open from the start
     left : columns of text, which come first; those after them are numbers
     """
-    return {"kind": "table", "caption": caption, "columns": columns, "rows": list(rows), "fold": fold, "left": left}
+    rows = list(rows)
+    caption += f", the first {ROWS} of {len(rows):,} (the run folder has all)" if len(rows) > ROWS else ""
+    return {"kind": "table", "caption": caption, "columns": columns, "rows": rows[:ROWS], "fold": fold, "left": left}
 
 
 def _picture(figure: Figure, alt: str) -> Block:
@@ -225,13 +240,15 @@ def _data(subject: _Subject) -> Iterator[Block]:
 def _images(run: Run) -> Iterator[Block]:
     sizes = Counter(run.splits().values())
     yield _text(
-        f"{sizes.total():,} images: {', '.join(f'{sizes[name]:,} {name}' for name in SPLITS)}. The network learned from "
-        "train; val chose its best epoch, the thresholds and the calibration; test is for the end."
+        f"{sizes.total():,} images: {', '.join(f'{sizes[name]:,} {name}' for name in SPLITS)}. The network learned "
+        "from train; val chose its best epoch, the thresholds and the calibration; test is for the end."
     )
     table = run.split_table()
     split, names = table.split, run.class_names
     assert split is not None
-    yield _picture(plots.class_counts(table.y, split, names), "Bars: images of each class in each split; labels an image")
+    yield _picture(
+        plots.class_counts(table.y, split, names), "Bars: images of each class in each split; labels an image"
+    )
     counts = [(table.y[split == part] == 1).sum(0) for part in SPLITS]
     unknown = (table.y < 0).sum(0)
     rows = [(name, *(f"{count[c]:,}" for count in counts), f"{unknown[c]:,}") for c, name in enumerate(names)]
@@ -252,7 +269,9 @@ def _findings(run: Run) -> Iterator[Block]:
         return
     found = run.findings
     if len(found):
-        yield _grouped(f"{len(found):,} findings of the inspection", "kind", zip(found.finding, found.kind, strict=True))
+        yield _grouped(
+            f"{len(found):,} findings of the inspection", "kind", zip(found.finding, found.kind, strict=True)
+        )
     else:
         yield _text("The inspection of the labels found nothing.")
 
@@ -292,8 +311,8 @@ def _scores_of(subject: _Subject, split: str) -> Iterator[Block]:
     yield _table(f"Scores on {split}{note}", columns, rows, f"Scores on {split}" if folded else "")
     if undefined:
         yield _text(
-            f"{undefined} of {len(scores['classes'])} classes have no positive in {split}; their scores are undefined (–) "
-            "and left out of the means."
+            f"{undefined} of {len(scores['classes'])} classes have no positive in {split}; their scores are undefined "
+            "(–) and left out of the means."
         )
     intervals = scores["intervals"]["classes"]
     rows = [
@@ -324,7 +343,9 @@ def _thresholds(subject: _Subject) -> Iterator[Block]:
     yield _text(f"{said}{where}. A class is present when p ≥ its threshold; p is {calibrated}.")
     if its.met is not None and (missed := [n for n, met in zip(its.class_names, its.met, strict=True) if not met]):
         yield _text(f"Could not be met for {len(missed):,} of {len(its.class_names):,} classes: {', '.join(missed)}.")
-    scale, shift = its.calibration if its.calibration is not None else np.array([[1.0], [0.0]]).repeat(len(its.values), 1)
+    scale, shift = (
+        its.calibration if its.calibration is not None else np.array([[1.0], [0.0]]).repeat(len(its.values), 1)
+    )
     positives = ["–"] * len(its.values) if its.positives is None else [f"{count:,}" for count in its.positives]
     rows = zip(
         its.class_names, (shown(v) for v in its.values), positives, map(shown, scale), map(shown, shift), strict=True
@@ -338,22 +359,25 @@ def _thresholds(subject: _Subject) -> Iterator[Block]:
 
 def _calibration(subject: _Subject) -> Iterator[Block]:
     yield _text(
-        "Where p says 0.7, is the class there in seven of ten images? Points on the dashed line say yes. The calibration "
-        "error is their mean distance from it."
+        "Where p says 0.7, is the class there in seven of ten images? Points on the dashed line say yes. The "
+        "calibration error is their mean distance from it."
     )
     alt = "Reliability: share present over mean probability, before and after calibration; calibration error by class"
     yield _picture(plots.calibration(subject.predictions(subject.split), subject.thresholds), alt)
 
 
 def _errors(subject: _Subject) -> Iterator[Block]:
-    found = disagreements(subject.predictions("val"), subject.thresholds)
+    predictions, limits = subject.predictions("val"), subject.thresholds
+    found = disagreements(predictions, limits)
     counts = found["kind"].value_counts()
     yield _text(
-        f"On val{subject.thresholds.note(subject.predictions('val'))}: {counts.get('false negative', 0):,} labels missed, "
+        f"On val{limits.note(predictions)}: {counts.get('false negative', 0):,} labels missed, "
         f"{counts.get('false positive', 0):,} falsely found. The most confident mistakes come first."
     )
     if len(found):
-        yield _picture(plots.error_counts(found, subject.run.class_names), "Bars: labels missed and falsely found by class")
+        yield _picture(
+            plots.error_counts(found, subject.run.class_names), "Bars: labels missed and falsely found by class"
+        )
         yield from _cards(subject, found, "{kind}: p {probability:.2f}, threshold {threshold:.2f}")
 
 
@@ -379,8 +403,8 @@ def _slices(subject: _Subject) -> Iterator[Block]:
     found = weak_slices(predictions, subject.thresholds, traits)
     worse = found[found.significant]
     yield _text(
-        f"{len(worse) or 'None'} of {len(found):,} comparisons found a group of val images in which more goes wrong than in "
-        f"the rest, beyond chance (q ≤ {LEVEL:g}, adjusted for their number)."
+        f"{len(worse) or 'None'} of {len(found):,} comparisons found a group of val images in which more goes wrong "
+        f"than in the rest, beyond chance (q ≤ {LEVEL:g}, adjusted for their number)."
     )
     if len(worse):
         rows = [
@@ -392,7 +416,7 @@ def _slices(subject: _Subject) -> Iterator[Block]:
                 f"{100 * row.low:+.0f} to {100 * row.high:+.0f}",
                 f"{row.q:.2g}",
             )
-            for row in worse.head(ROWS).itertuples()
+            for row in worse.head(SLICES).itertuples()
         ]
         columns = ("slice", "what goes wrong", "images", "here", "elsewhere", "difference, 95 %", "q")
         yield _table(f"The first {len(rows)} of {len(worse):,}", columns, rows, left=2)
@@ -407,7 +431,9 @@ def _repeat(subject: _Subject) -> Iterator[Block]:
     rows = [(name, _plain(value), "" if value == defaults.get(name, {}) else "✓") for name, value in settings.items()]
     yield _table("Settings", ("setting", "value", "not the default"), rows, "All settings", left=3)
     facts = {name: state[name] for name in ("labels_sha256", "images_hash", "device", "processes") if name in state}
-    facts |= {f"precision {name}": value for name, value in state.get("precision", {}).items() if name != "images_per_second"}
+    facts |= {
+        f"precision {name}": value for name, value in state.get("precision", {}).items() if name != "images_per_second"
+    }
     facts |= {f"preprocessing {name}": value for name, value in state.get("preprocessing", {}).items()}
     versions = [(name, _plain(value)) for name, value in (*facts.items(), *state.get("versions", {}).items())]
     yield _table("Data, machine and versions", ("name", "value"), versions, "Data, machine and versions", left=2)
@@ -438,7 +464,13 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 # Of several runs
@@ -452,44 +484,48 @@ def _overview(subjects: Sequence[_Subject]) -> Iterator[Block]:
     for split in ("test", "val"):
         rows = []
         for subject in subjects:
-            some = split == "val" or subject.evaluated
             try:
-                cells = [subject.headline(split, name) if some else "not evaluated" for name in HEADLINES]
+                looked = split == "val" or subject.evaluated
+                cells = [subject.headline(split, name) if looked else "not evaluated" for name in SIDE_BY_SIDE]
             except WorkbenchError:
-                cells = ["no predictions"] * len(HEADLINES)
-            rows.append((subject.name, subject.run.status, *cells))
-        yield _table(f"Scores on {split}", ("run", "status", *HEADLINES.values()), rows, left=2)
+                cells = ["no predictions"] * len(SIDE_BY_SIDE)
+            status = subject.run.status
+            rows.append((subject.name if status == "finished" else f"{subject.name} ({status})", *cells))
+        columns = ("run", *(HEADLINES[name] for name in SIDE_BY_SIDE))
+        yield _table(f"Scores on {split}", columns, rows, left=len(columns))
 
 
 def _compared(subjects: Sequence[_Subject]) -> Iterator[Block]:
-    split = "test" if all(subject.evaluated for subject in subjects) else "val"
     first, *others = subjects
     yield _text(
-        f"Each run against {first.name} on the same images of {split}: the difference of mAP by a paired bootstrap, whole "
-        "label sets that only one of them has right with p of McNemar's test, and classes that differ (q ≤ 0.05)."
+        f"Each run against {first.name} on the same images, those of test where both were evaluated, else of val: the "
+        "difference of mAP by a paired bootstrap, whole label sets that only one of them has right with p of McNemar's "
+        f"test, and classes that differ (q ≤ {LEVEL:g})."
     )
     for other in others:
-        yield from _told(_pair(first, other, split))
+        yield from _told(_pair(first, other))
 
 
-def _pair(first: _Subject, other: _Subject, split: str) -> Iterator[Block]:
-    for subject in (first, other):
-        subject.predictions(split)
+def _pair(first: _Subject, other: _Subject) -> Iterator[Block]:
+    split = "test" if first.evaluated and other.evaluated else "val"
     try:
+        for subject in (first, other):
+            subject.predictions(split)
         found = compare_runs(first.run, other.run, split)
     except WorkbenchError as error:
         raise WorkbenchError(f"{other.name} cannot be compared with {first.name}: {error}") from None
     differ = found.classes[found.classes.q <= LEVEL]
     note = " (thresholds were tuned on these)" if found.tuned_on else ""
-    spread = {"value": found.map["difference"], "low": found.map["low"], "high": found.map["high"], "signed": True}
+    by = "{difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f})".format_map(found.map)
     rows = [
-        ("difference of mAP", spread),
-        ("label sets that only it has right", f"{found.sets['better']:,}"),
+        ("difference of mAP", by),
+        (f"label sets that only {other.name} has right", f"{found.sets['better']:,}"),
         (f"label sets that only {first.name} has right", f"{found.sets['worse']:,}"),
-        ("p of that difference", f"{found.sets['p']:.2g}"),
-        *((f"{row['class']}: more labels right than wrong anew", f"{row.better - row.worse:+,}") for _, row in differ.iterrows()),
+        ("p of that, if the two were equal", f"{found.sets['p']:.2g}"),
     ]
-    yield _table(f"{other.name} against {first.name} on {split}{note}", ("what", other.name), rows)
+    yield _table(f"{other.name} against {first.name} on {split}{note}", ("what", "how much"), rows, left=2)
+    moved = [f"{row['class']} ({row.better:,} labels better, {row.worse:,} worse)" for _, row in differ.iterrows()]
+    yield _text(f"Classes that differ: {', '.join(moved) or 'none'}.")
     if found.relabelled:
         yield _text(f"{found.relabelled:,} labels differ between the two; those of {other.name} count for both.")
 
@@ -552,7 +588,7 @@ def _title(subjects: Sequence[_Subject]) -> str:
 
 
 def _page(title: str, sections: list[tuple[str, list[Block]]]) -> str:
-    """The page; its policy lets in its own style sheet, known by its digest, and pictures that it holds, nothing else."""
+    """The page; its policy lets in its own style sheet, known by its digest, and pictures that it holds."""
     style = (STATIC / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = jinja2.Environment(
