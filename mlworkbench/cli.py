@@ -269,11 +269,12 @@ def _runs(args: argparse.Namespace) -> None:
     if not len(found):
         print(f"no run below {args.dir}")
         return
-    rows = [("run", "status", "begun", "model", "route", "epochs", "size", "val mAP", "test mAP", "F1 macro")]
-    for run in found.itertuples():
-        names = (printable(run.run), run.status, age(run.started), shortened(printable(Path(run.model).name), 24))
-        scores = map(shown, (run.val_map, run.test_map, run.f1_macro))
-        rows.append((*names, run.route, str(run.epochs), str(run.image_size), *scores))
+    rows = [["run", "status", "begun", "model", "route", "epochs", "size", "val mAP", "test mAP", "F1 macro"]]
+    for run in found.to_dict("records"):
+        names = [printable(run["run"]), run["status"], age(run["started"])]
+        settings = [shortened(printable(Path(run["model"]).name), 24), run["route"]]
+        numbers = [str(run["epochs"]), str(run["image_size"])]
+        rows.append(names + settings + numbers + [shown(run[name]) for name in ("val_map", "test_map", "f1_macro")])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(f"{cell:{'<' if i < 5 else '>'}{widths[i]}}" for i, cell in enumerate(row)))

@@ -71,6 +71,13 @@ def by_reason(told: Iterable[tuple[T, str]]) -> dict[str, list[T]]:
     return found
 
 
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def shortened(text: object, most: int = 40) -> str:
     """Text of at most this many letters."""
     text = str(text)

@@ -1,5 +1,6 @@
 """Run: what a user calls on a finished training. It joins the parts and holds no mathematics."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from ..network.infer import infer
 from ..network.model import YOLOClassifier, build_model, load_weights
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import HAND, Thresholds, evaluate
-from ..settings import refuse_other
+from ..settings import as_arguments, refuse_other
 from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
 from .folder import best_place
@@ -231,6 +232,22 @@ class Run:
         """What `read_labels` was told beyond the labels file when the run was begun, but for splits: see `splits`."""
         own = {"root": self.root, "classes": self.class_names, "tag_delimiter": self.state["tag_delimiter"]}
         return {name: own[name] for name in self.state.get("given", ()) if name in own}
+
+    @property
+    def command(self) -> str:
+        """The command that begins the same training anew.
+
+        Words in capitals stand for files that are not known by their names: their content is in the run folder. What
+        only Python can say, a mapping of settings, is left out.
+        """
+        state = self.state
+        given, delimiter = state.get("given", ()), state.get("tag_delimiter")
+        words = ["mlworkbench", "train", state["labels_file"], "--run", "RUN"]
+        words += ["--root", state["image_root"]] if "root" in given else []
+        words += ["--tag-delimiter", delimiter] if "tag_delimiter" in given and delimiter else []
+        words += [word for name in ("classes", "splits") if name in given for word in (f"--{name}", name.upper())]
+        words += ["--corrections", "CORRECTIONS"] if state.get("corrections") else []
+        return shlex.join([*words, *as_arguments(state["settings"])])
 
     def as_begun(self, table: LabelTable) -> LabelTable:
         """The table as the run's was read, with its corrections, where it came without; other labels are refused."""

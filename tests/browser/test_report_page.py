@@ -111,7 +111,7 @@ def test_even_a_name_that_was_let_through_would_do_nothing(browser, file, tmp_pa
     spoiled = tmp_path / "spoiled.html"
     spoiled.write_text(file.read_text(encoding="utf-8").replace("</main>", f"{hostile}</main>"), encoding="utf-8")
     page, asked = browser.new_page(), []
-    page.on("request", asked.append)
+    page.on("request", lambda request: asked.append(request))
     page.goto(f"file://{spoiled}")
     others = [request for request in asked if not request.url.startswith(("data:", spoiled.as_uri()))]
     assert page.title() == "Run run" and [request.failure for request in others] == ["csp", "csp"]

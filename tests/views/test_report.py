@@ -33,6 +33,7 @@ class Page(HTMLParser):
         self.source = file.read_text(encoding="utf-8")
         self.feed(self.source)
         self.close()
+        self.sections = {name: " ".join(text.split()) for name, text in self.sections.items()}
         assert not self.open, "elements that are not closed"
 
     def handle_starttag(self, tag, attributes):
@@ -141,8 +142,8 @@ def test_data_thresholds_and_settings_are_those_of_the_files(page, run):
     for name, row in page.rows("Thresholds and calibration").items():
         its = chosen[name]
         numbers = [its["threshold"], its["scale"], its["shift"]]
-        assert row == [f"{numbers[0]:.4f}", str(its["positives"]), *(f"{n:.4f}" for n in numbers[1:])]
-    assert "the threshold with its best F1, on the split val" in page.sections["Thresholds"]
+        assert row == [*(f"{number:.3f}" for number in numbers), str(its["positives"])]
+    assert "the threshold with its best F1, chosen on val" in page.sections["Thresholds"]
     settings = page.rows("Settings")
     assert settings["epochs"] == ["3", "✓"] and settings["seed"] == ["0", ""] and settings.keys() >= {"ultralytics"}
     assert page.rows("Data, machine")["torch"] == ["9.9"]
@@ -176,7 +177,7 @@ def test_the_worst_errors_and_the_first_suspects_are_shown_with_their_images(pag
         assert PIL.Image.open(io.BytesIO(data)).size == (192, 192) and card["alt"] == ""
     sure = np.where(predictions.labels == 1, predictions.logits, -predictions.logits)
     row, c = np.unravel_index(sure.argmin(), sure.shape)
-    first = " ".join(page.sections["Suspect labels"].partition("one by one.")[2].split())
+    first = page.sections["Suspect labels"].partition("one by one. ")[2]
     label = "present" if predictions.labels[row, c] == 1 else "absent"
     p = f"{predictions.probabilities[row, c]:.2g}"
     assert first.startswith(" ".join(f"{WILD_NAMES[c]} label {label}, p {p} {predictions.paths[row]}".split()))
@@ -234,8 +235,8 @@ def state(**changes):
         (gone("inspect"), "Images and labels", "Notebook 01 has not inspected"),
         (gone("thresholds.json"), "Thresholds", "Nobody has chosen thresholds yet"),
         (gone("metrics"), "Summary", "The test split was not looked at"),
-        (gone("predictions"), "Scores", "keeps no predictions of the split 'val'"),
-        (gone("predictions"), "Weak slices", "keeps no predictions of the split 'val'"),
+        (gone("predictions"), "Scores", "keeps no predictions of val"),
+        (gone("predictions"), "Weak slices", "keeps no predictions of val"),
         (state(image_root="/nowhere"), "Worst errors", "its images were in /nowhere, which is not here"),
         (state(image_root="/nowhere"), "Weak slices", "Slices by label only"),
         (state(labels_sha256="0"), "Images and labels", "has changed since this run was trained"),
