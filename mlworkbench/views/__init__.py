@@ -33,7 +33,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "thumbnail",
         ],
         "tuner": ["ThresholdTuner"],
-        "report": ["report"],
         "review": ["LabelReview"],
         "map": ["DataMap"],
     },

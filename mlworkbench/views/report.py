@@ -75,7 +75,7 @@ def report(runs: Any, out: str | Path | None = None) -> Path:
     given = [runs] if isinstance(runs, (str, Path, Run)) else list(runs)
     subjects = _subjects([run if isinstance(run, Run) else Run(run) for run in given])
     one = subjects[0] if len(subjects) == 1 else None
-    if one is None and out is None:
+    if not subjects or (one is None and out is None):
         raise WorkbenchError(f"{len(subjects)} runs; say where their page goes: --out FILE.html")
     file = subjects[0].run.folder / "report.html" if out is None else Path(out)
     if file.suffix != ".html":

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -219,11 +220,14 @@ def gone(name):
     return remove
 
 
-def state(**changes):
+def changed(name, **changes):
     def write(folder):
-        write_json(folder / "run.json", json.loads((folder / "run.json").read_text()) | changes)
+        write_json(folder / name, json.loads((folder / name).read_text()) | changes)
 
     return write
+
+
+state, thresholds = (partial(changed, name) for name in ("run.json", "thresholds.json"))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +238,13 @@ def state(**changes):
         (gone("splits.csv"), "Images and labels", r"splits\.csv: No such file"),
         (gone("inspect"), "Images and labels", "Notebook 01 has not inspected"),
         (gone("thresholds.json"), "Thresholds", "Nobody has chosen thresholds yet"),
+        (thresholds(objective="{x}"), "Thresholds", "a threshold that was chosen in another way, chosen on val"),
+        (
+            thresholds(objective="recall", target=0.9),
+            "Thresholds",
+            "highest threshold with a recall of at least 0.9, ch",
+        ),
+        (thresholds(objective="by hand"), "Thresholds", "Thresholds were set by hand"),
         (gone("metrics"), "Summary", "The test split was not looked at"),
         (gone("predictions"), "Scores", "keeps no predictions of val"),
         (gone("predictions"), "Weak slices", "keeps no predictions of val"),
@@ -295,6 +306,8 @@ def test_several_runs_stand_side_by_side(run, copy, handmade_run, tmp_path):
 def test_what_cannot_be_written_is_refused(run, tmp_path, capsys):
     with pytest.raises(WorkbenchError, match=r"2 runs; say where their page goes: --out FILE\.html"):
         report([run, run])
+    with pytest.raises(WorkbenchError, match="0 runs"):
+        report([], tmp_path / "page.html")
     with pytest.raises(WorkbenchError, match=r"labels\.csv: expected a name that ends in \.html"):
         report(run, tmp_path / "labels.csv")
     with pytest.raises(WorkbenchError, match="is .* a run folder"):
