@@ -7,6 +7,7 @@ from .deploy.export import export as export
 from .deploy.predict import predict as predict
 from .exceptions import WorkbenchError as WorkbenchError
 from .network.model import build_model as build_model
+from .runs.listing import list_runs as list_runs
 from .runs.run import Run as Run
 from .scoring.calibration import calibrate as calibrate
 from .scoring.predictions import Predictions as Predictions
@@ -15,5 +16,6 @@ from .scoring.thresholds import evaluate as evaluate
 from .scoring.thresholds import tune_thresholds as tune_thresholds
 from .training.fit import fit as fit
 from .training.yolo import MultiLabelYOLO as MultiLabelYOLO
+from .views.report import report as report
 
 __version__: str

@@ -167,6 +167,14 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, metavar="N", help="(a free one)")
     sub.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
+    sub = command("report", "write a page on a run, or on several side by side")
+    sub.add_argument("runs", metavar="RUN", nargs="+")
+    moved(sub)
+    sub.add_argument("--out", type=Path, metavar="FILE.html", help="(default for one run: RUN/report.html)")
+
+    sub = command("runs", "list the runs below a folder, the newest first")
+    sub.add_argument("dir", type=Path, metavar="DIR")
+
     sub = command("errors", "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
     moved(sub)

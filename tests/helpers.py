@@ -1,15 +1,23 @@
 """What tests of several rooms make: runs, checkpoints, hostile files, a process that dies while it writes."""
+"""What tests of several rooms make: checkpoints, hostile files, runs, a process that dies while it writes."""
 
+import hashlib
 import itertools
+import json
 from collections import Counter
+from dataclasses import asdict
 from importlib import import_module
 
 import numpy as np
+import PIL.Image
 import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlworkbench import files
+from mlworkbench import Predictions, Run, files, tune_thresholds
+from mlworkbench.files import write_csv, write_whole
+from mlworkbench.scoring.calibration import calibrate
+from mlworkbench.settings import Settings
 
 
 def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
@@ -118,3 +126,50 @@ class StandIn:
                 return work()
 
         return replay
+
+
+WILD_NAMES = [
+    "<img src=x onerror=alert(1)>", "<button data-commandlinker-command='x'>", r"\href{javascript:alert(1)}{x}",
+    "</style><script>alert(1)</script>", "{{ 7 * 7 }}", "two\nlines", "=1+1", "$x^2$", "a/b", "'\"&amp;", "猫", "🐱",
+]  # fmt: skip
+
+
+def finished_run(folder, names, seed=0, images=80):
+    """A finished run that nobody trained, with images of noise, labels, history, quarantine, findings, thresholds."""
+    rng, run, root = np.random.default_rng(seed), Run(folder / "run"), folder / "images"
+    root.mkdir(parents=True)
+    split = np.repeat(["train", "val", "test"], images).astype(object)
+    y = (rng.random((3 * images, len(names))) < 0.3).astype(np.int8)
+    y[split == "test", 1] = 0  # without a positive
+    paths = np.array([f"<b>{i}.png" for i in range(len(y))], object)
+    for path in paths:
+        PIL.Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(root / path)
+    rows = [(path, json.dumps(row.tolist())) for path, row in zip(paths, y, strict=True)]
+    write_whole(root / "labels.csv", write_csv(rows, ("image_path", "labels")))
+    sha256 = hashlib.sha256((root / "labels.csv").read_bytes()).hexdigest()
+    run.write_state(
+        format_version=1, class_names=names, status="finished", image_root=str(root), seconds=75,
+        labels_file=str(root / "labels.csv"), labels_sha256=sha256, tag_delimiter=None, given=["root", "classes"],
+        settings=asdict(Settings(epochs=3, flip=True, backbone_rate=0.5)), versions={"torch": "9.9"},
+    )  # fmt: skip
+    logits = rng.normal(2.5 * y - 2, 1.3).astype(np.float32)
+    for part in ("val", "test"):
+        its = split == part
+        run.write_predictions(Predictions(paths[its], names, logits[its], y[its], part), part)
+    files = {
+        "splits.csv": write_csv(zip(paths, split, strict=True), ("image_path", "split")),
+        "history.csv": write_csv(
+            [(1, 1e-3, 0.5, 0.6, 0.25, 2), (2, 5e-4, 0.3, 0.4, 0.75, 2), (3, 0, 0.2, 0.5, 0.5, 2)],
+            ("epoch", "lr", "train_loss", "val_loss", "val_map", "seconds"),
+        ),
+        "quarantine.csv": write_csv(
+            [*((i, f"<i>{i}.png", "cut <off>") for i in range(5)), (9, "x.txt", "no image")],
+            ("line", "image_path", "reason"),
+        ),
+        "inspect/findings.csv": write_csv([("rare", f"class {name!r}") for name in names], ("kind", "finding")),
+        "inspect/summary.json": json.dumps({"labels_sha256": sha256}).encode(),
+    }
+    for name, content in files.items():
+        write_whole(run.folder / name, content)
+    run.save_thresholds(tune_thresholds(calibrate(run.predictions("val", raw=True))))
+    return run

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "data_map",
             "error_counts",
             "gallery",
+            "histories",
             "history",
             "image_sizes",
             "label_sets",
