@@ -1,5 +1,6 @@
 """Predictor: from image files to raw logits, each image decoded once, on all cores."""
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,13 @@ class Predictor:
         self._fast_in, self._threads = PRECISIONS[precision], threads or os.cpu_count() or 1
         self._network = prepared(model, self.device)
         self._classes = len(model.class_names)
+
+    def alone(self) -> "Predictor":
+        """The same on one core and without a GPU: for a process among many."""
+        other = copy.copy(self)
+        other.device, other._threads = torch.device("cpu"), 1
+        other._network = copy.deepcopy(self._network).cpu()
+        return other
 
     def stream(self, paths: Sequence[str], root: Path) -> Iterator[Part]:
         """Batch after batch, in order: the rows, the raw logits, float32 [n, C], of those that can be read, and by its
