@@ -49,11 +49,11 @@ def job(tmp_path_factory):
     (run.folder / folder_of.BEST).write_bytes(save_weights(model))
     rng = np.random.default_rng(0)
     for i in range(IMAGES):
-        name = images / f"{'=' if i > 325 else ''}{i:03} ä.png"
+        name = images / f"{'=' if i > 325 else ''}{i:03} ä.jpg"
         if i % 37 == 5 or 64 <= i < 96:  # a whole block of them, too
             name.write_bytes(b"nonsense")
         else:
-            Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(name)
+            Image.fromarray(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)).save(name)
     predict_to(folder / "local.parquet", run.folder, images)
     return folder
 
@@ -112,7 +112,7 @@ def test_a_file_as_this_process_writes_it_and_nothing_else(job, tmp_path):
     assert quarantine(out) == quarantine(tmp_path / "local.csv")
     assert told == f"{GOOD} images: {out}; the {IMAGES - GOOD} set aside: {out}.quarantine.csv\n"
     (line,) = complaints.splitlines()  # Ray itself is quiet
-    assert line == f"set aside  005 ä.png and {IMAGES - GOOD - 1} more: not an image that Pillow can read"
+    assert line == f"set aside  005 ä.jpg and {IMAGES - GOOD - 1} more: not an image that Pillow can read"
     left = subprocess.run(["ps", "-o", "args=", "-s", str(pid)], capture_output=True, text=True).stdout
     assert left == "" and not list(tmp_path.glob(".*"))
 
