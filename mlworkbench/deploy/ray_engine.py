@@ -78,12 +78,15 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
     with _connected(address, folder / "ray.log") as workers, progress_bar(total, "predicting") as bar:
         settings = DataContext.get_current().copy()
         settings.enable_progress_bars = False  # they tell of operators and blocks; ours tells of images
+        settings.use_datasource_v2 = False  # its reader would begin 32 processes to read the checkpoints
         settings.target_max_block_size = None  # a block stays whole, from its images to its part
         # Kept until the parts have been taken away: without it the next job would write them all once more.
         settings.checkpoint_config = CheckpointConfig(ID, str(done), delete_checkpoint_on_success=False)
         settings.checkpoint_config.checkpoint_actor_memory_bytes = STORE  # not the 1 GiB that Ray would set aside
         with DataContext.current(settings), _watched(done, size, bar):
-            images = read_datasource(_Images(asked.paths, size), override_num_blocks=-(-total // size))
+            blocks = -(-total // size)
+            # Reading and writing need no core: with workers on all of them neither would ever begin.
+            images = read_datasource(_Images(asked.paths, size), num_cpus=0, concurrency=1, override_num_blocks=blocks)
             answers = images.map_batches(
                 _Worker,
                 fn_constructor_args=(_shipped(asked),),
@@ -92,7 +95,8 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
                 num_cpus=1,
                 compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
             )
-            answers.write_datasink(_Parts(str(rows), ASIDE))
+            at_once = -(-workers // 16)
+            answers.write_datasink(_Parts(str(rows), ASIDE), ray_remote_args={"num_cpus": 0}, concurrency=at_once)
     return _in_order(rows, total)
 
 
@@ -195,8 +199,10 @@ def _connected(address: str | None, said: Path) -> Iterator[int]:
             _begin(address, **here)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
-            cores = int(ray.cluster_resources().get("CPU", 1))
-            yield max(1, cores - max(1, cores // 16))  # the others write: else nothing would be kept until the end
+            workers = int(ray.cluster_resources().get("CPU", 0)) - 1  # one sorts out what the checkpoints hold
+            if workers < 1:
+                raise WorkbenchError(f"the Ray cluster at {address} has fewer than two cores")
+            yield workers
         except RayError as error:
             cause = re.search(r"^[\w.]*(?:Error|Exception|Failed): .*", str(error), re.MULTILINE)
             raise RunFailed(f"Ray gave up: {cause[0] if cause else type(error).__name__}; {KEPT}") from error
