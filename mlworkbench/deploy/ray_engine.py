@@ -10,11 +10,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -38,12 +38,9 @@ except ImportError:
     raise WorkbenchError('the engine "ray" needs Ray: pip install "mlworkbench[ray]"') from None
 
 log = logging.getLogger("mlworkbench")
-STORE = (
-    2**28
-)  # bytes that workers on one machine share: a network and a few tables; Ray would take a third of the memory
+STORE = 2**28  # bytes that processes on one machine share: a network and a few tables; Ray's own is a third of memory
 BLOCKS = 64  # at least so many, so that there is work for many workers
 ID = "row"  # the place of an image among all: Ray's checkpoints tell by it what is done
-KEPT = "what is done is kept, and the same command goes on"
 FIRST = b"first"  # in a part's metadata: the place of its first image
 
 
@@ -75,15 +72,11 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
     size = min(PART, BATCH * max(1, total // (BATCH * BLOCKS)))  # of the images alone: a job may go on elsewhere
     if before := len(list(done.glob("*.parquet"))):
         log.warning("going on: about %s of %s images are done", f"{min(before * size, total):,}", f"{total:,}")
-    with _connected(address, folder / "ray.log") as workers, progress_bar(total, "predicting") as bar:
-        settings = DataContext.get_current().copy()
-        settings.enable_progress_bars = False  # they tell of operators and blocks; ours tells of images
-        settings.use_datasource_v2 = False  # its reader would begin 32 processes to read the checkpoints
-        settings.target_max_block_size = None  # a block stays whole, from its images to its part
-        # Kept until the parts have been taken away: without it the next job would write them all once more.
-        settings.checkpoint_config = CheckpointConfig(ID, str(done), delete_checkpoint_on_success=False)
-        settings.checkpoint_config.checkpoint_actor_memory_bytes = STORE  # not the 1 GiB that Ray would set aside
-        with DataContext.current(settings), _watched(done, size, bar):
+    said = folder / "ray.log"
+    with _redirected(said) as stderr:
+        with redirect_stderr(stderr):
+            bar = progress_bar(total, "predicting")
+        with bar, _connected(address, said) as workers, DataContext.current(_settings(done)), _watched(done, size, bar):
             blocks = -(-total // size)
             # Reading and writing need no core: with workers on all of them neither would ever begin.
             images = read_datasource(_Images(asked.paths, size), num_cpus=0, concurrency=1, override_num_blocks=blocks)
@@ -98,6 +91,17 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
             at_once = -(-workers // 16)
             answers.write_datasink(_Parts(str(rows), ASIDE), ray_remote_args={"num_cpus": 0}, concurrency=at_once)
     return _in_order(rows, total)
+
+
+def _settings(done: Path) -> DataContext:
+    settings = DataContext.get_current().copy()
+    settings.enable_progress_bars = False  # they tell of operators and blocks; ours tells of images
+    settings.use_datasource_v2 = False  # its reader would begin 32 processes to read the checkpoints
+    settings.target_max_block_size = None  # a block stays whole, from its images to its part
+    # Kept until the parts have been taken away: without it the next job would write them all once more.
+    settings.checkpoint_config = CheckpointConfig(ID, str(done), delete_checkpoint_on_success=False)
+    settings.checkpoint_config.checkpoint_actor_memory_bytes = STORE  # not the 1 GiB that Ray would set aside
+    return settings
 
 
 class _Images(Datasource):
@@ -169,24 +173,28 @@ def _in_order(folder: Path, total: int) -> list[Path]:
     """The parts, numbered in the order of their images, which must all be there, once."""
     from .parts import ASIDE
 
-    parts = []
+    parts: dict[int, tuple[int, Path]] = {}
     for part in folder.glob("*.parquet"):
         about = pq.read_metadata(part)
-        parts.append((int(about.metadata[FIRST]), about.num_rows + len(json.loads(about.metadata[ASIDE])), part))
-    parts.sort()
-    if [first for first, _, _ in parts] + [total] != [*accumulate((images for _, images, _ in parts), initial=0)]:
+        first = int(about.metadata[FIRST])
+        if first in parts:  # by a worker that outlived its driver: it says the same
+            part.unlink()
+        else:
+            parts[first] = about.num_rows + len(json.loads(about.metadata[ASIDE])), part
+    firsts = sorted(parts)
+    if [*firsts, total] != [*accumulate((parts[first][0] for first in firsts), initial=0)]:
         raise RunFailed(
             f"the parts in {folder} do not hold each of {total:,} images once; is it the same folder on all machines? "
             f"Remove {folder.parent} and begin anew"
         )
-    return [part.rename(folder / f"part-{number:07}.parquet") for number, (_, _, part) in enumerate(parts)]
+    return [parts[first][1].rename(folder / f"part-{place:07}.parquet") for place, first in enumerate(firsts)]
 
 
 @contextmanager
 def _connected(address: str | None, said: Path) -> Iterator[int]:
     """Ray, on a cluster or begun here for as long as this is open, and how many workers it has room for.
 
-    It is quiet: nothing is reported to its makers, and what its native code says goes into the file `said`.
+    Nothing is reported to its makers. `said` is the file that holds what it says.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # workers see no GPU; unsaid, it warns
@@ -194,20 +202,20 @@ def _connected(address: str | None, said: Path) -> Iterator[int]:
     cores = os.cpu_count() or 1
     here = {"num_cpus": cores + 1, "object_store_memory": STORE, "include_dashboard": False} if address is None else {}
     handler = signal.getsignal(signal.SIGTERM)
-    with _redirected(said):
-        try:
-            _begin(address, **here)
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
-            workers = int(ray.cluster_resources().get("CPU", 0)) - 1  # one sorts out what the checkpoints hold
-            if workers < 1:
-                raise WorkbenchError(f"the Ray cluster at {address} has fewer than two cores")
-            yield workers
-        except RayError as error:
-            cause = re.search(r"^[\w.]*(?:Error|Exception|Failed): .*", str(error), re.MULTILINE)
-            raise RunFailed(f"Ray gave up: {cause[0] if cause else type(error).__name__}; {KEPT}") from error
-        finally:
-            ray.shutdown()
+    try:
+        _begin(address, **here)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+        workers = int(ray.cluster_resources().get("CPU", 0)) - 1  # one sorts out what the checkpoints hold
+        if workers < 1:
+            raise WorkbenchError(f"the Ray cluster at {address} has fewer than two cores")
+        yield workers
+    except RayError as error:
+        cause = re.search(r"^[\w.]*(?:Error|Exception|Failed): .*", str(error), re.MULTILINE)
+        why = cause[0] if cause else type(error).__name__
+        raise RunFailed(f"Ray gave up: {why} ({said}); what is done is kept, and the same command goes on") from error
+    finally:
+        ray.shutdown()
 
 
 def _begin(address: str | None, **here: Any) -> None:
@@ -220,16 +228,17 @@ def _begin(address: str | None, **here: Any) -> None:
 
 
 @contextmanager
-def _redirected(said: Path) -> Iterator[None]:
-    """Standard error of native code goes into a file; Python's stays where it was."""
-    before = os.dup(2)
-    with os.fdopen(before, "w", buffering=1) as stderr, said.open("ab") as file:
+def _redirected(said: Path) -> Iterator[TextIO]:
+    """What Ray says to standard error, also by native code, goes into a file; gives what was standard error before."""
+    native = os.dup(2)
+    with os.fdopen(native, "w", buffering=1) as stderr, said.open("a", buffering=1) as file:
+        before = stderr if sys.stderr is sys.__stderr__ else sys.stderr
         os.dup2(file.fileno(), 2)
         try:
-            with redirect_stderr(stderr) if sys.stderr is sys.__stderr__ else nullcontext():
-                yield
+            with redirect_stderr(file):
+                yield before
         finally:
-            os.dup2(before, 2)
+            os.dup2(native, 2)
 
 
 @contextmanager
