@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from PIL import Image
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'mlworkbench[ray]'")
 
-from mlworkbench import Run, build_model, predict_to
+from mlworkbench import Run, WorkbenchError, build_model, predict_to
 from mlworkbench.cli import main
 from mlworkbench.deploy.parts import ASIDE
-from mlworkbench.deploy.ray_engine import FIRST, _in_order
+from mlworkbench.deploy.predict import asked_for
+from mlworkbench.deploy.ray_engine import FIRST, _in_order, _Worker
 from mlworkbench.exceptions import RunFailed
 from mlworkbench.network.model import save_weights
 from mlworkbench.runs import folder as folder_of
@@ -152,6 +154,12 @@ def test_a_machine_that_dies_on_the_way(job, tmp_path):
         assert_as_local(job, out)
     finally:
         cluster.shutdown()
+
+
+def test_a_worker_that_does_not_see_the_images_sets_none_aside(job):
+    asked = asked_for(job / "run", job / "images", None)
+    with pytest.raises(WorkbenchError, match=f"{job / 'gone'} with the images is not on the machine"):
+        _Worker(replace(asked, root=job / "gone"))
 
 
 def test_parts_that_are_missing_or_there_twice(tmp_path):
