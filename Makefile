@@ -45,6 +45,7 @@ bench: setup
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/routes.py
+	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/widget.py
 	$(BIN)/python benchmarks/errors.py
 	$(BIN)/python benchmarks/maps.py
@@ -55,6 +56,7 @@ bench-quick: setup
 	$(BIN)/python benchmarks/metrics.py --quick
 	$(BIN)/python benchmarks/train.py --quick
 	$(BIN)/python benchmarks/routes.py --quick
+	$(BIN)/python benchmarks/predict.py --quick
 	$(BIN)/python benchmarks/widget.py --quick
 	$(BIN)/python benchmarks/errors.py --quick
 	$(BIN)/python benchmarks/maps.py --quick

@@ -112,7 +112,7 @@ def test_rooms_stay_small(room):
 
 
 # More than the 900 lines that a room should have.
-CEILINGS = {"data": 1420, "imports": 2080, "tables": 1120, "training": 1400, "views": 1220}
+CEILINGS = {"data": 1420, "imports": 2080, "network": 980, "tables": 1120, "training": 1400, "views": 1220}
 
 
 def test_the_environment_file_names_nothing_that_pyproject_does_not():
@@ -128,7 +128,8 @@ def test_the_lock_holds_versions_only_and_every_dependency():
     assert not re.search(r"https?://|--index|--find-links|@ file", lock)
     locked = {re.match(r"[\w.-]+", line)[0].lower() for line in lock.splitlines() if re.match(r"\w", line)}
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    needed = [name for name in (*project["dependencies"], *extras) if not name.startswith("mlworkbench[")]
     assert {re.match(r"[\w.-]+", name)[0].lower() for name in needed} <= locked
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..exceptions import WorkbenchError
-from ..network.predictor import Predictor
+from ..network.infer import Predictor
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions

@@ -60,7 +60,7 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
     WorkbenchError : no cluster there
     RunFailed : Ray gave up; what is done is kept
     """
-    from ..network.predictor import BATCH
+    from ..network.infer import BATCH
     from .parts import ASIDE, OWN, PART
 
     folder = folder.absolute() / OWN

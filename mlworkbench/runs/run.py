@@ -17,8 +17,8 @@ from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
 from ..network.activation_maps import maps
 from ..network.batches import ImageDataset
+from ..network.infer import Predictor
 from ..network.model import YOLOClassifier, build_model, load_weights
-from ..network.predictor import Predictor
 from ..progress import progress_bar
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import HAND, Thresholds, evaluate
@@ -119,7 +119,7 @@ class Run:
     def predict(self, paths: Iterable[str], root: Path, raw: bool = False, **how: Any) -> Predictions:
         """What the best weights say of any images, likewise; one that cannot be read raises ImageFault.
 
-        For `precision` and `steady` see `network.predictor.Predictor`.
+        For `precision` and `steady` see `network.infer.Predictor`.
         """
         names, logits = list(paths), []
         with progress_bar(len(names), "predicting") as bar:

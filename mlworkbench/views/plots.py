@@ -1,5 +1,6 @@
 """Plots: tables in, matplotlib figures out, made without pyplot: nothing to close, nothing shown twice."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from ..runs.folder import best_place
 from ..scoring.metrics import calibration_error, reliability
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Curves, Thresholds
+from ..text import shortened
 from .style import _STYLE, BLUE, GREY, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
 
 MOST = 40  # classes that one can read in a figure
@@ -251,34 +253,32 @@ def telling_images(
     rows : as `approaches.telling_images` gives them
     images : uint8 [H, W, 3], one for each image path
     """
-    parts = list(rows.groupby("image_path", sort=False))
-    figure, axes = _figure(
-        10, 2.6 * len(parts), rows=len(parts), columns=2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]}
-    )
-    for (left, right), (path, said), image in zip(axes, parts, images, strict=True):
+    parts, widths = list(rows.groupby("image_path", sort=False)), {"width_ratios": [2, 3, 3]}
+    figure, axes = _figure(10, 3 * len(parts), rows=len(parts), columns=3, squeeze=False, gridspec_kw=widths)
+    for (left, middle, right), (path, said), image in zip(axes, parts, images, strict=True):
         left.imshow(image)
         left.set_axis_off()
         left.set_title(plain(path, 28), fontsize=8)
-        y, p = said["y"].iloc[0], np.stack(list(said["p"]))
-        present = np.stack(list(said["present"]))
-        asked = np.flatnonzero((y == 1) | present.any(0))
+        y, p = said["y"].iloc[0], np.stack(list(said["p"]), 1)
+        present = np.stack(list(said["present"]), 1)
+        asked = np.flatnonzero((y == 1) | present.any(1))
         asked = asked if len(asked) else np.arange(len(y))
-        chosen = np.sort(asked[np.argsort(-p[:, asked].max(0))][:most])
-        right.imshow(p[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(p[:, chosen]):
-            mark = " ✓" if present[row, chosen[column]] else ""
+        chosen = np.sort(asked[np.argsort(-p[asked].max(1))][:most])
+        middle.imshow(p[chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(p[chosen]):
+            mark = " ✓" if present[chosen[row], column] else ""
             colour = "white" if value > 0.6 else "black"
-            right.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
-        right.set(xticks=range(len(chosen)), yticks=range(len(said)))
-        right.set_xticklabels([plain(class_names[c], 12) for c in chosen.tolist()], fontsize=9)
-        for label, c in zip(right.get_xticklabels(), chosen, strict=True):
+            middle.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
+        middle.set(xticks=range(len(said)), yticks=range(len(chosen)))
+        middle.set_xticklabels([plain(name, 14) for name in said.approach], fontsize=8)
+        middle.set_yticklabels([plain(class_names[c], 22) for c in chosen.tolist()], fontsize=8)
+        for label, c in zip(middle.get_yticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if y[c] == 1 else "normal")
-        right.set_yticklabels(
-            [f"{plain(row.approach)}: {plain(row.says, 90)}".replace(" (", "\n(") for row in said.itertuples()],
-            fontsize=8,
-        )
-        right.grid(False)
-        right.tick_params(length=0)
+        middle.grid(False)
+        middle.tick_params(length=0, labeltop=True, labelbottom=False)
+        lines = [textwrap.fill(f"{row.approach}: {shortened(row.says, 140)}", 44) for row in said.itertuples()]
+        right.text(0, 1, "\n\n".join(lines).replace("$", r"\$"), va="top", fontsize=8, transform=right.transAxes)
+        right.set_axis_off()
     return figure
 
 

@@ -8,10 +8,10 @@ import torch
 
 from mlworkbench import WorkbenchError
 from mlworkbench.data.images import load_image
-from mlworkbench.network import predictor as module
+from mlworkbench.network import infer as module
 from mlworkbench.network.batches import squared
+from mlworkbench.network.infer import Predictor
 from mlworkbench.network.model import build_model
-from mlworkbench.network.predictor import Predictor
 
 CPU = torch.device("cpu")
 

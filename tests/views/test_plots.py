@@ -394,30 +394,31 @@ def test_telling_images_show_each_image_beside_what_each_approach_says():
     rows = said("z.jpg", [0, 1, 0, -1, 1], one=[0.1, 0.2, 0.3, 0.4, 0.95], two=[0.5, 0.61, 0.3, 0.4, 0.05])
     rows += said("$a^$.jpg", [0, 0, 0, 0, 0], one=[0.1, 0.1, 0.1, 0.1, 0.1], two=[0.1, 0.1, 0.1, 0.7, 0.1])
     images = [np.full((4, 6, 3), shade, np.uint8) for shade in (10, 200)]
-    figure = drawn(plots.telling_images(pd.DataFrame(rows), images, ["$q^$", "w" * 20, "c", "d", "e"]))
-    assert len(figure.axes) == 4
-    pictures, tables = figure.axes[::2], figure.axes[1::2]
+    figure = drawn(plots.telling_images(pd.DataFrame(rows), images, ["$q^$", "w" * 24, "c", "d", "e"]))
+    assert len(figure.axes) == 6
+    pictures, tables, words = (figure.axes[place::3] for place in range(3))
     assert [ax.images[0].get_array().max() for ax in pictures] == [10, 200]
     assert [title(ax) for ax in pictures] == ["z.jpg", "$a^$.jpg"]
     first, second = tables
     # Class c is neither there nor found, d is unknown and not found; in the second image only d is found.
-    assert seen(first.get_xticklabels()) == ["$q^$", "w" * 11 + "…", "e"] and seen(second.get_xticklabels()) == ["d"]
-    assert [label.get_fontweight() for label in first.get_xticklabels()] == ["normal", "bold", "bold"]
-    assert [label.get_fontweight() for label in second.get_xticklabels()] == ["normal"]
-    np.testing.assert_allclose(first.images[0].get_array(), [[0.1, 0.2, 0.95], [0.5, 0.61, 0.05]], rtol=1e-6)
+    assert seen(first.get_yticklabels()) == ["$q^$", "w" * 21 + "…", "e"] and seen(second.get_yticklabels()) == ["d"]
+    assert [label.get_fontweight() for label in first.get_yticklabels()] == ["normal", "bold", "bold"]
+    assert [label.get_fontweight() for label in second.get_yticklabels()] == ["normal"]
+    np.testing.assert_allclose(first.images[0].get_array(), [[0.1, 0.5], [0.2, 0.61], [0.95, 0.05]], rtol=1e-6)
     assert written(first) == {
-        (0, 0): "0.10", (1, 0): "0.20", (2, 0): "0.95 ✓", (0, 1): "0.50 ✓", (1, 1): "0.61 ✓", (2, 1): "0.05"
+        (0, 0): "0.10", (0, 1): "0.20", (0, 2): "0.95 ✓", (1, 0): "0.50 ✓", (1, 1): "0.61 ✓", (1, 2): "0.05"
     }  # fmt: skip
-    assert [text.get_position() for text in first.texts if text.get_color() == "white"] == [(2, 0), (1, 1)]
-    assert written(second) == {(0, 0): "0.10", (0, 1): "0.70 ✓"}
-    for ax in tables:
-        assert seen(ax.get_yticklabels()) == [f"{name}: {name} says $x^$\n(really)" for name in ("one", "two")]
+    assert [text.get_position() for text in first.texts if text.get_color() == "white"] == [(1, 1), (0, 2)]
+    assert written(second) == {(0, 0): "0.10", (1, 0): "0.70 ✓"}
+    for ax, words_of in zip(tables, words, strict=True):
+        assert seen(ax.get_xticklabels()) == ["one", "two"]
         assert ax.images[0].get_clim() == (0, 1) and ax.yaxis_inverted()
+        assert seen(words_of.texts) == ["one: one says $x^$ (really)\n\ntwo: two says $x^$ (really)"]
 
 
 def test_telling_images_show_the_most_probable_of_many_classes_in_their_order():
     p = [0.9, 0.1, 0.8, 0.2, 0.7]
-    (_, ax) = drawn(
+    _, ax, _ = drawn(
         plots.telling_images(
             pd.DataFrame(said("a", [1] * 5, one=p, two=[0.0, 0.75, 0, 0, 0])),
             [np.zeros((2, 2, 3), np.uint8)],
@@ -425,16 +426,16 @@ def test_telling_images_show_the_most_probable_of_many_classes_in_their_order():
             3,
         )
     ).axes
-    assert seen(ax.get_xticklabels()) == ["a", "b", "c"]
+    assert seen(ax.get_yticklabels()) == ["a", "b", "c"]
 
 
 @pytest.mark.filterwarnings("error")
 def test_telling_images_on_which_nothing_is_there_or_found_or_known():
     rows = said("a", [0, -1], **{"$x^$": [0.1, 0.2], "two": [0.3, NAN]})
-    _, ax = drawn(plots.telling_images(pd.DataFrame(rows), [np.zeros((2, 2, 3), np.uint8)], ["A", "B"])).axes
-    assert seen(ax.get_xticklabels()) == ["A", "B"]
-    assert written(ax) == {(0, 0): "0.10", (1, 0): "0.20", (0, 1): "0.30", (1, 1): "nan"}
-    assert seen(ax.get_yticklabels())[0] == "$x^$: $x^$ says $x^$\n(really)"
+    _, ax, _ = drawn(plots.telling_images(pd.DataFrame(rows), [np.zeros((2, 2, 3), np.uint8)], ["A", "B"])).axes
+    assert seen(ax.get_yticklabels()) == ["A", "B"]
+    assert written(ax) == {(0, 0): "0.10", (0, 1): "0.20", (1, 0): "0.30", (1, 1): "nan"}
+    assert seen(ax.get_xticklabels()) == ["$x^$", "two"]
 
 
 def test_f1_at_half_and_at_its_own_threshold_is_that_of_scikit_learn():
