@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -197,7 +197,6 @@ def _connected(address: str | None, said: Path) -> Iterator[int]:
     Nothing is reported to its makers. `said` is the file that holds what it says.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # workers see no GPU; unsaid, it warns
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     cores = os.cpu_count() or 1
     here = {"num_cpus": cores + 1, "object_store_memory": STORE, "include_dashboard": False} if address is None else {}
@@ -211,8 +210,8 @@ def _connected(address: str | None, said: Path) -> Iterator[int]:
             raise WorkbenchError(f"the Ray cluster at {address} has fewer than two cores")
         yield workers
     except RayError as error:
-        cause = re.search(r"^[\w.]*(?:Error|Exception|Failed): .*", str(error), re.MULTILINE)
-        why = cause[0] if cause else type(error).__name__
+        cause = re.search(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception): .*)", str(error), re.MULTILINE)
+        why = cause[1] if cause else type(error).__name__
         raise RunFailed(f"Ray gave up: {why} ({said}); what is done is kept, and the same command goes on") from error
     finally:
         ray.shutdown()
@@ -229,13 +228,13 @@ def _begin(address: str | None, **here: Any) -> None:
 
 @contextmanager
 def _redirected(said: Path) -> Iterator[TextIO]:
-    """What Ray says to standard error, also by native code, goes into a file; gives what was standard error before."""
+    """What Ray says, also by native code, goes into a file; gives what was standard error before."""
     native = os.dup(2)
     with os.fdopen(native, "w", buffering=1) as stderr, said.open("a", buffering=1) as file:
         before = stderr if sys.stderr is sys.__stderr__ else sys.stderr
         os.dup2(file.fileno(), 2)
         try:
-            with redirect_stderr(file):
+            with redirect_stdout(file), redirect_stderr(file):
                 yield before
         finally:
             os.dup2(native, 2)
