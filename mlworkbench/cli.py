@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,10 @@ def _predict(args: argparse.Namespace) -> None:
     from .deploy.parts import predict_to
     from .deploy.predict import predict, told
 
+    if args.engine == "ray" and args.out is None:
+        raise WorkbenchError("--engine ray writes what it finds: say where, --out FILE or DIR")
+    if args.engine != "ray" and args.address is not None:
+        raise WorkbenchError("--address is that of a Ray cluster: add --engine ray")
     _refuse_source(args.out, *args.source)
     source = args.source if len(args.source) > 1 else args.source[0]
     how = {"root": args.root, "precision": args.precision, "steady": args.steady}
@@ -245,6 +250,10 @@ def _predict(args: argparse.Namespace) -> None:
         print("\n".join(told(frame)))
         _print_aside(aside)
         return
+    if args.engine == "ray":
+        from .deploy.ray_engine import answered
+
+        how["engine"] = partial(answered, address=args.address)
     written = predict_to(args.out, args.run, source, **how)
     _print_aside(written.aside)
     others = f"; the {len(written.aside):,} set aside: {written.quarantine}" if written.quarantine else ""

@@ -148,6 +148,13 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="bf16 is faster on some (fp32)")
     sub.add_argument("--steady", action="store_true", help="the mean over five views of each image: 5 times the work")
+    sub.add_argument(
+        "--engine", default="local", choices=("local", "ray"),
+        help="ray: workers on all cores, here or of a cluster; --out may then be a folder, of Parquet files (local)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster that finds RUN's images where they are here"
+    )
 
     sub = command("export", "write the network for other programs, held against the workbench first")
     sub.add_argument("run", metavar="RUN")

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +25,7 @@ from .predict import Aside, Asked, asked_for
 
 log = logging.getLogger("mlworkbench")
 PART = 1024  # images: what a killed job loses at most
+OWN = "engine"  # folder of another engine below that of the parts
 ASIDE = b"aside"  # in a part's metadata: the images that were set aside
 
 
@@ -53,6 +54,7 @@ def predict_to(
     root: str | Path | None = None,
     precision: str = "fp32",
     steady: bool = False,
+    engine: Callable[[Asked, Path], list[Path]] | None = None,
 ) -> Written:
     """Probabilities and decisions for any number of images, written to a file.
 
@@ -64,30 +66,43 @@ def predict_to(
     file : a name that ends in .csv or .parquet. In a CSV a path that begins with `=`, `+`, `-` or `@` has `./` before
         it
     run, source, root, precision, steady : see `predict.predict`
+    engine : who answers the parts, by default this process; `ray_engine.answered`. `file` may then be the name of a
+        folder, which will hold the parts as Parquet files in the order of the images
 
     Raises
     ------
     WorkbenchError : another ending, no image that can be read, or another process writes this file
     """
     out = Path(file)
-    if out.suffix not in (".csv", ".parquet") or out.is_dir():
-        raise WorkbenchError(f"--out {out}: expected the name of a file, ending in .csv or .parquet")
+    whole = out.suffix in (".csv", ".parquet")
+    fits = not out.is_dir() if whole else engine is not None and not out.suffix and not _holds_others(out)
+    if not fits:
+        more = "" if engine is None else ", or of a folder that holds nothing else"
+        raise WorkbenchError(f"--out {out}: expected the name of a file, ending in .csv or .parquet{more}")
     asked = asked_for(run, source, root, precision, steady)
     folder, quarantine = out.with_name(f".{out.name}.parts"), out.with_name(f"{out.name}.quarantine.csv")
     with folder_of.writing(folder, "--out"):
         _keep_only(_digest(asked, precision, steady), folder)
-        images, aside = _join(_answered(asked, folder), folder / "whole", out.suffix == ".csv")
+        parts = (engine or _answered)(asked, folder)
+        images, aside = _join(parts, folder / "whole", out.suffix == ".csv") if whole else _counted(parts)
         if images:
             if aside:
                 rows = [(mark_path(path), reason) for path, reason in aside]
                 write_whole(quarantine, write_csv(rows, ("image_path", "reason")))
             else:
                 quarantine.unlink(missing_ok=True)  # of an earlier job
-            os.replace(folder / "whole", out)
+            if out.is_dir():
+                shutil.rmtree(out)
+            os.replace(folder / "whole" if whole else parts[0].parent, out)
     shutil.rmtree(folder)
     if not images:
         asked.refuse(aside)
     return Written(out, images, aside, quarantine if aside else None)
+
+
+def _holds_others(folder: Path) -> bool:
+    """Whether anything is there but the parts of an earlier job."""
+    return folder.exists() and not (folder.is_dir() and all(part.match("part-*.parquet") for part in folder.iterdir()))
 
 
 def _digest(asked: Asked, precision: str, steady: bool) -> bytes:
@@ -108,6 +123,7 @@ def _keep_only(digest: bytes, folder: Path) -> None:
     if not asked.exists():
         for part in folder.glob("*.parquet"):
             part.unlink()
+        shutil.rmtree(folder / OWN, ignore_errors=True)
         write_whole(asked, digest)
 
 
@@ -119,9 +135,7 @@ def _answered(asked: Asked, folder: Path) -> list[Path]:
     done = min(len(there) * PART, len(paths))
     if there:
         log.warning("going on: %s of %s images are done", f"{done:,}", f"{len(paths):,}")
-    columns = [("image_path", pa.string())]
-    columns += [(f"p_{name}", pa.float32()) for name in asked.run.class_names]
-    columns += [(f"present_{name}", pa.int8()) for name in asked.run.class_names]
+    columns = columns_of(asked.run.class_names)
     with progress_bar(len(paths), "predicting", done) as bar:
         answers = asked.answers(paths[done:], PART, bar.update)
         for part, (frame, aside) in zip(parts[len(there) :], answers, strict=True):
@@ -129,6 +143,13 @@ def _answered(asked: Asked, folder: Path) -> list[Path]:
             pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), content)
             write_whole(part, content.getvalue())
     return parts
+
+
+def columns_of(class_names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    """The columns of a part, as Arrow has them."""
+    columns = [("image_path", pa.string())]
+    columns += [(f"p_{name}", pa.float32()) for name in class_names]
+    return columns + [(f"present_{name}", pa.int8()) for name in class_names]
 
 
 def _join(parts: Sequence[Path], file: Path, as_csv: bool) -> tuple[int, Aside]:
@@ -152,3 +173,10 @@ def _join(parts: Sequence[Path], file: Path, as_csv: bool) -> tuple[int, Aside]:
         whole.flush()
         os.fsync(whole.fileno())
     return images, aside
+
+
+def _counted(parts: Sequence[Path]) -> tuple[int, Aside]:
+    """How many images are in the parts, and those that were set aside."""
+    abouts = [pq.read_metadata(part) for part in parts]
+    aside = [(path, reason) for about in abouts for path, reason in json.loads(about.metadata[ASIDE])]
+    return sum(about.num_rows for about in abouts), aside

@@ -116,6 +116,13 @@ class Predictor:
         self._network = prepared(model, self.device)
         self._classes = len(model.class_names)
 
+    def alone(self) -> "Predictor":
+        """The same on one core and without a GPU: for a process among many."""
+        other = copy.copy(self)
+        other.device, other._threads = torch.device("cpu"), 1
+        other._network = copy.deepcopy(self._network).cpu()
+        return other
+
     def stream(self, paths: Sequence[str], root: Path) -> Iterator[Part]:
         """Batch after batch, in order: the rows, the raw logits, float32 [n, C], of those that can be read, and by its
         row why an image cannot."""
