@@ -2,8 +2,8 @@ from .analysis.compare import compare_runs as compare_runs
 from .analysis.suspects import find_suspects as find_suspects
 from .data.labels import LabelTable as LabelTable
 from .data.labels import read_labels as read_labels
-from .deploy.parts import predict_to as predict_to
 from .deploy.export import export as export
+from .deploy.parts import predict_to as predict_to
 from .deploy.predict import predict as predict
 from .exceptions import WorkbenchError as WorkbenchError
 from .network.model import build_model as build_model

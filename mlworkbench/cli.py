@@ -275,6 +275,8 @@ def _export(args: argparse.Namespace) -> None:
 
     options = {name: getattr(args, name) for name in ("format", "fold", "maps", "features", "int8", "max_drop")}
     print(export(Run(args.run, args.root), args.out, **options))
+
+
 def _app(args: argparse.Namespace) -> None:
     from .notebooks import open_app
 

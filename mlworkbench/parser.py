@@ -168,6 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--features", action="store_true", help="what the last layer is given as a further output")
     sub.add_argument("--int8", action="store_true", help="in 8-bit integers, by validation images (onnx)")
     sub.add_argument("--max-drop", type=float, default=0.01, metavar="X", help="most of mAP that int8 may cost (0.01)")
+
     sub = command("app", "open a page in the browser for trying a run out")
     sub.add_argument("run", type=Path, metavar="RUN")
     moved(sub)

@@ -1,5 +1,4 @@
 """What tests of several rooms make: runs, checkpoints, hostile files, a process that dies while it writes."""
-"""What tests of several rooms make: checkpoints, hostile files, runs, a process that dies while it writes."""
 
 import hashlib
 import itertools

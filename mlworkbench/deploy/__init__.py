@@ -6,9 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "app": ["TryOut", "try_out"],
-        "parts": ["predict_to"],
-        "predict": ["predict"],
         "export": ["Exported", "export"],
+        "parts": ["predict_to"],
         "predict": ["predict", "told"],
         "sources": ["images_of"],
     },

@@ -19,7 +19,6 @@ from ..scoring.metrics import calibration_error, reliability
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Curves, Thresholds
 from ..text import shortened
-from .style import _STYLE, BLUE, GREY, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
 from .style import _STYLE, BLUE, GREY, LINES, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
 
 MOST = 40  # classes that one can read in a figure
