@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python benchmarks/errors.py
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/engines.py
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
@@ -61,6 +62,7 @@ bench-quick: setup
 	$(BIN)/python benchmarks/errors.py --quick
 	$(BIN)/python benchmarks/maps.py --quick
 	$(BIN)/python benchmarks/noise.py --quick
+	$(BIN)/python benchmarks/engines.py --quick
 
 lint: setup
 	$(BIN)/ruff check

@@ -14,7 +14,7 @@ from typing import Any
 from .exceptions import LabelFaults, WorkbenchError
 from .parser import make_parser
 from .settings import Settings, refuse_other, typed
-from .text import printable, shortened
+from .text import by_reason, printable, shortened
 
 SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
 CLASSES = 20
@@ -122,10 +122,7 @@ def _found(prepared: Any) -> dict[str, Any]:
 
 def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
     """One line for each image, or for each reason that more than a few have."""
-    by_reason: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_reason.setdefault(row["reason"], []).append(row)
-    for reason, same in by_reason.items():
+    for reason, same in by_reason((row, row["reason"]) for row in rows).items():
         shown = same if len(same) <= 3 else same[:1]
         more = f" (and {len(same) - 1:,} more images)" if len(same) > 3 else ""
         for row in shown:
@@ -270,6 +267,44 @@ def _print_aside(aside: Sequence[tuple[str, str]]) -> None:
     for reason, paths in by_reason.items():
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
         print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from .deploy.export import export
+    from .runs.run import Run
+
+    options = {name: getattr(args, name) for name in ("format", "fold", "maps", "features", "int8", "max_drop")}
+    print(export(Run(args.run, args.root), args.out, **options))
+def _app(args: argparse.Namespace) -> None:
+    from .notebooks import open_app
+
+    open_app(args.run, args.root and Path(args.root), args.port, not args.no_browser)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from .runs.run import Run
+    from .views.report import report
+
+    print(f"written: {report([Run(folder, args.root) for folder in args.runs], args.out)}")
+
+
+def _runs(args: argparse.Namespace) -> None:
+    from .runs.listing import age, list_runs
+    from .text import shown
+
+    found = list_runs(args.dir)
+    if not len(found):
+        print(f"no run below {args.dir}")
+        return
+    rows = [["run", "status", "begun", "model", "route", "epochs", "size", "val mAP", "test mAP", "F1 macro"]]
+    for run in found.to_dict("records"):
+        names = [printable(run["run"]), run["status"], age(run["started"])]
+        settings = [shortened(printable(Path(run["model"]).name), 24), run["route"]]
+        numbers = [str(run["epochs"]), str(run["image_size"])]
+        rows.append(names + settings + numbers + [shown(run[name]) for name in ("val_map", "test_map", "f1_macro")])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:{'<' if i < 5 else '>'}{widths[i]}}" for i, cell in enumerate(row)))
 
 
 def _errors(args: argparse.Namespace) -> None:

@@ -1,28 +1,35 @@
-"""Notebooks: where they lie, where their paths start, and a run of all of them with one set of parameters."""
+"""Notebooks: where they lie, where their paths start, a run of all of them, and the servers that open them."""
 
 import ast
 import json
 import os
 import re
+import secrets
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
+
+from traitlets.config import Config
 
 from .data.corrections import correct, read_corrections
 from .data.demo import make_demo
 from .data.labels import LabelTable, read_labels
 from .exceptions import RunFailed, WorkbenchError
-from .files import write_whole
+from .files import read_json, write_whole
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() and not (PACKAGE / "_notebooks").exists() else None
 FOLDER = PACKAGE / "_notebooks" if CHECKOUT is None else CHECKOUT / "notebooks"  # a wheel carries a copy
 ROOT = "MLWORKBENCH_ROOT"  # the environment variable by which `lab` tells its kernels where paths start
+NAME, HERE = "mlworkbench", "127.0.0.1"  # of our kernel and template; where the page is served
 DEMO_LABELS = Path("data/digit_scenes/labels.csv")
 PATHS = ("labels_file", "image_root", "classes_file", "splits_file", "corrections", "run_dir", "source", "out_dir")
 
@@ -69,6 +76,81 @@ def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
     return subprocess.run(command, env=os.environ | {ROOT: str(folder)}, check=False).returncode
 
 
+def open_app(run: Path, root: Path | None = None, port: int | None = None, browser: bool = True) -> None:
+    """Serve the page for trying a run out (`deploy.try_out`) by Voilà, on this machine alone, until interrupted.
+
+    Parameters
+    ----------
+    port : by default a free one
+    browser : whether to open the page; its address, with the token that it asks for, is printed in any case
+
+    Raises
+    ------
+    WorkbenchError : no Voilà, a run that cannot be read, or a port that is taken
+    """
+    try:
+        from voila.app import Voila
+    except ImportError:
+        raise WorkbenchError('the page needs Voilà: pip install "mlworkbench[app]"') from None
+    import nbformat
+    from tornado.ioloop import IOLoop
+
+    from .runs.folder import STATE
+    from .views.style import STATIC
+
+    read_json(run / STATE)  # what is no run folder is told here; the page would only say that something went wrong
+    port, token = _free_port(port), secrets.token_urlsafe(24)
+    places = ", ".join(repr(str(place.resolve())) for place in (run, root) if place is not None)
+    cell = nbformat.v4.new_code_cell(f"from mlworkbench import deploy\n\ndeploy.try_out({places})")
+    with _own_jupyter_path() as folder:
+        template = folder / "voila" / "templates" / NAME
+        template.mkdir(parents=True)
+        (template / "conf.json").write_text('{"base_template": "lab"}')
+        (template / "index.html.j2").write_bytes((STATIC / "app.html.j2").read_bytes())
+        page = folder / "page" / "page.ipynb"  # alone in its folder, which is the one that Voilà serves
+        page.parent.mkdir()
+        about = {"title": f"Try out {run.resolve().name}", "kernelspec": {"name": NAME, "display_name": NAME}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), page)
+        app = Voila(
+            ip=HERE,
+            port=port,
+            port_retries=0,
+            token=token,
+            open_browser=False,  # it would open without the token
+            config_file_paths=[],
+            notebook_path=str(page),
+            log_level="ERROR",
+            config=Config(
+                VoilaConfiguration={
+                    "template": NAME,
+                    "file_allowlist": [],
+                    "allow_template_override": "NO",
+                    "allow_theme_override": "NO",
+                },
+                MappingKernelManager={"cull_idle_timeout": 600, "cull_interval": 60},
+            ),
+        )
+        app.initialize([])
+        address = f"http://{HERE}:{port}/?token={token}"
+
+        def told() -> None:
+            print(f"{address}\nCtrl-C ends it", flush=True)
+            if browser:
+                Thread(target=webbrowser.open, args=[address], daemon=True).start()
+
+        IOLoop.current().add_callback(told)  # once it listens
+        app.start()
+
+
+def _free_port(wanted: int | None) -> int:
+    try:
+        with socket.create_server((HERE, wanted or 0)) as trial:
+            return int(trial.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WorkbenchError(f"port {wanted}: {reason}; choose another, or leave out --port") from None
+
+
 def ordered(only: Sequence[str] = ()) -> list[Path]:
     """The notebooks `NN_name.ipynb` in order, or those with these numbers."""
     found = {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
@@ -107,7 +189,7 @@ def run_notebooks(
     values = {path: {n: _typed(n, given[n], names[n]) for n in given if n in names} for path, names in declared.items()}
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    with _kernel_of_this_python() as kernel:
+    with _own_jupyter_path():
         for path in paths:
             target, start = out / path.name, time.monotonic()
             say(f"{path.stem} …")
@@ -116,7 +198,7 @@ def run_notebooks(
                     str(path),
                     str(target),
                     values[path],
-                    kernel_name=kernel,
+                    kernel_name=NAME,
                     cwd=str(FOLDER if CHECKOUT else Path.cwd()),
                     progress_bar=False,
                     stdout_file=sys.stdout,
@@ -152,17 +234,17 @@ def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def _kernel_of_this_python() -> Iterator[str]:
-    """A kernel that is surely this interpreter: a foreign `python3` kernelspec cannot shadow it."""
-    name, before = "mlworkbench", os.environ.get("JUPYTER_PATH")
+def _own_jupyter_path() -> Iterator[Path]:
+    """A folder in which Jupyter looks first, with a kernel that is surely this interpreter: none can shadow it."""
+    before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory() as folder:
-        spec = Path(folder, "kernels", name, "kernel.json")
+        spec = Path(folder, "kernels", NAME, "kernel.json")
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
-        spec.write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
+        spec.write_text(json.dumps({"argv": argv, "display_name": NAME, "language": "python"}))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:
-            yield name
+            yield Path(folder)
         finally:
             if before is None:
                 del os.environ["JUPYTER_PATH"]

@@ -156,6 +156,32 @@ def make_parser() -> argparse.ArgumentParser:
         "--address", metavar="HOST:PORT", help="of a Ray cluster that finds RUN's images where they are here"
     )
 
+    sub = command("export", "write the network for other programs, held against the workbench first")
+    sub.add_argument("run", metavar="RUN")
+    moved(sub)
+    sub.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder to write, new or of an earlier export"
+    )
+    sub.add_argument("--format", default="onnx", choices=("onnx", "pt2", "openvino"), help="(onnx)")
+    sub.add_argument("--fold", action="store_true", help="thresholds too: every class is present from 0.5 on")
+    sub.add_argument("--maps", action="store_true", help="class activation maps as a further output")
+    sub.add_argument("--features", action="store_true", help="what the last layer is given as a further output")
+    sub.add_argument("--int8", action="store_true", help="in 8-bit integers, by validation images (onnx)")
+    sub.add_argument("--max-drop", type=float, default=0.01, metavar="X", help="most of mAP that int8 may cost (0.01)")
+    sub = command("app", "open a page in the browser for trying a run out")
+    sub.add_argument("run", type=Path, metavar="RUN")
+    moved(sub)
+    sub.add_argument("--port", type=int, metavar="N", help="(a free one)")
+    sub.add_argument("--no-browser", action="store_true", help="only print the page's address")
+
+    sub = command("report", "write a page on a run, or on several side by side")
+    sub.add_argument("runs", metavar="RUN", nargs="+")
+    moved(sub)
+    sub.add_argument("--out", type=Path, metavar="FILE.html", help="(default for one run: RUN/report.html)")
+
+    sub = command("runs", "list the runs below a folder, the newest first")
+    sub.add_argument("dir", type=Path, metavar="DIR")
+
     sub = command("errors", "rank labels by how likely they are wrong")
     sub.add_argument("run", metavar="RUN")
     moved(sub)

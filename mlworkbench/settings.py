@@ -166,6 +166,18 @@ def typed(name: str, text: str) -> Any:
     return _checked(known, value)
 
 
+def as_arguments(saved: Mapping[str, Any]) -> list[str]:
+    """Settings that are not the defaults as `train` takes them; a mapping, which only Python gives, is left out."""
+    found: list[str] = []
+    for known in fields(Settings):
+        value, flag = saved.get(known.name), known.metadata["flag"]
+        if known.type is dict or value is None or value == known.default:
+            continue
+        text = str(value).lower() if known.type is bool else str(value)
+        found += ["--set", known.name, text] if flag is None else [flag] if known.type is bool else [flag, text]
+    return found
+
+
 def default_text(known: Field) -> str:
     """The default of a field as people read it."""
     return str(known.default).lower() if type(known.default) is not float else f"{known.default:g}"

@@ -2,7 +2,10 @@
 
 import math
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _SIGNS = ("=", "+", "-", "@", ".")  # looked at first: a million paths are marked and unmarked
 
@@ -58,6 +61,21 @@ def number(p: float) -> str:
 def shown(value: float, digits: int = 4) -> str:
     """A score as people see it: `–` where it is undefined."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def by_reason(told: Iterable[tuple[T, str]]) -> dict[str, list[T]]:
+    """What each reason is told of, from (what, reason) pairs; the first reason first."""
+    found: dict[str, list[T]] = {}
+    for what, reason in told:
+        found.setdefault(reason, []).append(what)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def shortened(text: object, most: int = 40) -> str:

@@ -24,6 +24,7 @@ PARAMETERS = {
     },
     "03_tune_thresholds": {"run_dir", "objective", "target", "replace", "image_root"},
     "04_error_analysis": {"run_dir", "split", "top_k", "image_root"},
+    "05_predict_and_export": {"run_dir", "source", "out_dir", "image_root"},
     "06_compare_approaches": {*DATA, "epochs", "image_size", "seed"},
 }  # fmt: skip
 
@@ -79,7 +80,7 @@ def outputs(path):
 def test_they_run_and_the_run_folder_is_whole(executed):
     written, folder, said = executed
     assert [path.stem for path in written] == sorted(PARAMETERS)
-    assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 10
+    assert all(path.with_suffix(".html").stat().st_size > 100_000 for path in written) and len(said) == 12
     run = Run(folder)
     assert run.status == "finished" and len(run.history) == 2 and run.state["settings"]["learning_rate"] == 2e-3
     assert run.thresholds().split == "val"
@@ -111,7 +112,7 @@ def test_names_are_text_everywhere(executed):
 @pytest.mark.notebook
 def test_pictures_are_in_the_saved_notebooks_and_training_leaves_one(executed):
     pictures = [sum("image/png" in output.get("data", {}) for output in outputs(path)) for path in executed[0]]
-    assert pictures == [6, 2, 3, 6, 3]  # in 02: one of the training however many epochs, one of the classes
+    assert pictures == [6, 2, 3, 6, 2, 3]  # in 02: one of the training however many epochs, one of the classes
 
 
 @pytest.mark.notebook
@@ -221,4 +222,4 @@ def test_lab_opens_on_the_folder_and_its_kernels_know_it(tmp_path, monkeypatch, 
     assert main(["lab", str(tmp_path / "teaching ж"), "--", "--no-browser"]) == 7
     (command, environment), folder = asked[0], tmp_path / "teaching ж"
     assert command[1:] == ["-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--no-browser"]
-    assert environment["MLWORKBENCH_ROOT"] == str(folder) and "5 notebooks copied" in capsys.readouterr().out
+    assert environment["MLWORKBENCH_ROOT"] == str(folder) and "6 notebooks copied" in capsys.readouterr().out

@@ -18,7 +18,8 @@ def installed(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=PROJECT, check=True)
     (wheel,) = folder.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "mlworkbench/_notebooks/01_inspect_data.ipynb" in names and "mlworkbench/views/static/review.js" in names
+    static = ("views/static/review.js", "deploy/static/predict.py", "deploy/static/app.py", "deploy/static/card.md.j2")
+    assert {"mlworkbench/_notebooks/01_inspect_data.ipynb", *(f"mlworkbench/{name}" for name in static)} <= {*names}
     assert not [name for name in names if name.startswith(("tests", "notebooks", "benchmarks", "runs", "data"))]
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     python = folder / "env/bin/python"

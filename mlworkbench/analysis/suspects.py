@@ -22,6 +22,7 @@ from ..runs.folder import OUT_OF_FOLD, predictions_file, writing
 from ..runs.run import Run
 from ..scoring.calibration import calibrate
 from ..scoring.predictions import Predictions
+from ..text import duration
 from ..training.fit import fit
 
 DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
@@ -227,7 +228,7 @@ def _by_networks(run: Run, table: LabelTable, folds: int, folder: Path, say: Cal
     seconds = run.state.get("seconds", 0.0)
     say(
         f"{folds} networks, each on {1 - 1 / folds:.0%} of the training images: about "
-        f"{_duration(seconds * (folds - 1))}, as the run itself took {_duration(seconds)}"
+        f"{duration(seconds * (folds - 1))}, as the run itself took {duration(seconds)}"
     )
     fold = stratified_parts(prepared.table.y[rows], groups, [1 / folds] * folds, settings["seed"])
     logits = np.empty((len(rows), len(table.class_names)), np.float32)
@@ -251,10 +252,6 @@ def _finished(run: Run) -> Run:
     if run.status != "finished":  # Ctrl-C ends a training in good order
         raise KeyboardInterrupt
     return run
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def seen(run: Run, table: LabelTable) -> tuple[np.ndarray, np.ndarray]:

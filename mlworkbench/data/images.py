@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import re
@@ -123,9 +124,13 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
     ------
     ImageFault : see `locate`; unreadable, truncated, not an image, or more than `max_pixels` by its header
     """
-    file = locate(image_path, root)
+    return decode(locate(image_path, root), side, max_pixels)
+
+
+def decode(source: Path | bytes, side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """`load_image` for a file that was located, or for the bytes of one."""
     try:
-        with _open(file, formats=FORMATS) as image:
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             if side is not None:
@@ -136,7 +141,7 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
     except ImageFault:
         raise
     except UnidentifiedImageError:
-        other = kind_of(file)
+        other = kind_of(source)
         raise ImageFault(f"not an image that Pillow can read{f': {other}' if other else ''}") from None
     except Image.DecompressionBombError:
         raise ImageFault(f"far more pixels by its header than the limit of {max_pixels:,}") from None
@@ -155,9 +160,9 @@ def is_image(file: Path) -> bool:
         return False
 
 
-def kind_of(file: Path) -> str:
+def kind_of(source: Path | bytes) -> str:
     """What a file is that is no image, by its first bytes, and what to do about it; "" for what is not known."""
-    with file.open("rb") as stream:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
         start = stream.read(132)
     return next((told for pattern, told in OTHERS if pattern.match(start)), "")
 

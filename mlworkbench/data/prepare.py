@@ -14,7 +14,7 @@ from ..progress import progress_bar
 from ..settings import Settings
 from ..tables.ask import command, safe
 from ..tables.columns import Told
-from ..text import short
+from ..text import by_reason, short
 from .duplicates import joined_groups, linked_rows, rows_together
 from .finder import Folders, find_images, why
 from .images import ImageFault, ImageInfo, check_images, images_hash
@@ -69,8 +69,7 @@ class Prepared:
         if len(self.quarantine):
             first = self.quarantine.iloc[0]
             lines.append(f"set aside: {len(self.quarantine)} images, the first {first.image_path!r}: {first.reason}")
-        for kind in dict.fromkeys(kind for kind, _ in self.warnings):
-            messages = [message for other, message in self.warnings if other == kind]
+        for kind, messages in by_reason((message, kind) for kind, message in self.warnings).items():
             more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
             lines.append(f"{kind}: {messages[0]}{more}")
         return lines

@@ -20,7 +20,7 @@ from ..text import is_text, short, unmark_path
 log = logging.getLogger("mlworkbench")
 
 
-def images_of(source: Any, root: Path | None) -> tuple[Path, list[str]]:
+def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
     """The root of a source and the image paths that it names, as people gave them or relative to the root."""
     if isinstance(source, LabelTable):
         return root or source.root, list(source.paths)

@@ -14,6 +14,7 @@ from ..data.labels import LabelTable, read_labels
 from ..exceptions import WorkbenchError
 from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
+from ..text import by_reason
 from .run import Run
 
 log = logging.getLogger("mlworkbench")
@@ -77,11 +78,8 @@ def _with_classes_of(run: Run, table: LabelTable) -> LabelTable:
 def _readable(table: LabelTable) -> tuple[LabelTable, list[str]]:
     """The rows whose image can be read, and the digests of these images."""
     infos = check_images(table.paths, table.root)
-    faults: dict[str, list[str]] = {}
-    for path, info in zip(table.paths, infos, strict=True):
-        if isinstance(info, ImageFault):
-            faults.setdefault(str(info), []).append(path)
-    for reason, paths in faults.items():
+    told = zip(table.paths, infos, strict=True)
+    for reason, paths in by_reason((path, str(info)) for path, info in told if isinstance(info, ImageFault)).items():
         log.warning("set aside  %s%s: %s", paths[0], f" and {len(paths) - 1:,} more" if paths[1:] else "", reason)
     good = np.array([not isinstance(info, ImageFault) for info in infos], bool)
     if not good.any():

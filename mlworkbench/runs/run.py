@@ -1,5 +1,6 @@
 """Run: what a user calls on a finished training. It joins the parts and holds no mathematics."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from ..network.model import YOLOClassifier, build_model, load_weights
 from ..progress import progress_bar
 from ..scoring.predictions import Predictions
 from ..scoring.thresholds import HAND, Thresholds, evaluate
-from ..settings import refuse_other
+from ..settings import as_arguments, refuse_other
 from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
 from .folder import best_place
@@ -64,6 +65,22 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row an epoch: `epoch, lr, train_loss, val_loss, val_map`, `ap_CLASS` for every class, `seconds`."""
         return self._read_csv(folder_of.HISTORY, ("epoch", "val_loss", "val_map"))
+
+    @property
+    def quarantine(self) -> pd.DataFrame:
+        """The images that were set aside: `line, image_path, reason`."""
+        found = self._read_csv(folder_of.QUARANTINE, ("image_path", "reason"), keep_default_na=False, dtype=str)
+        return found.assign(image_path=found.image_path.map(unmark_path))
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """What notebook 01 found in the labels that this run learned: `kind, finding`."""
+        file = self.folder / folder_of.INSPECT / "summary.json"
+        if read_json(file).get("labels_sha256") != self.state["labels_sha256"]:
+            raise WorkbenchError(f"{file.parent} is of other labels than the run's; notebook 01 inspects these")
+        return self._read_csv(
+            f"{folder_of.INSPECT}/findings.csv", ("kind", "finding"), keep_default_na=False, dtype=str
+        )
 
     @property
     def best_epoch(self) -> pd.Series:
@@ -137,14 +154,21 @@ class Run:
         return Predictor(self.model, self.state["settings"]["image_size"], **how)
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
-        """Where in one of its images the network sees a class: a map float32 [h, w], see `activation_maps.maps`.
-
-        Four times as fine as the network's own cells, where the image size is a multiple of these.
-        """
+        """Where in one of its images the network sees a class: a map float32 [h, w], see `maps`."""
         size = self.state["settings"]["image_size"]
         image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
-        found = maps(self.model, image[None] / 255, fine=1 if size % 32 else 4)
-        return found[0, self.class_names.index(class_name)]
+        return self.maps(image)[self.class_names.index(class_name)]
+
+    def maps(self, image: Any) -> np.ndarray:
+        """Where the network sees each class in an image, a tensor uint8 [3, S, S] (see `batches.squared`).
+
+        Four times as fine as the network's own cells, where the image size is a multiple of these.
+
+        Returns
+        -------
+        float32 [C, h, w], see `activation_maps.maps`
+        """
+        return maps(self.model, image[None] / 255, fine=1 if image.shape[-1] % 32 else 4)[0]
 
     def thresholds(self) -> Thresholds:
         """The saved thresholds, else 0.5 for every class."""
@@ -222,6 +246,22 @@ class Run:
         """What `read_labels` was told beyond the labels file when the run was begun, but for splits: see `splits`."""
         own = {"root": self.root, "classes": self.class_names, "tag_delimiter": self.state["tag_delimiter"]}
         return {name: own[name] for name in self.state.get("given", ()) if name in own}
+
+    @property
+    def command(self) -> str:
+        """The command that begins the same training anew.
+
+        Words in capitals stand for files that are not known by their names: their content is in the run folder. What
+        only Python can say, a mapping of settings, is left out.
+        """
+        state = self.state
+        given, delimiter = state.get("given", ()), state.get("tag_delimiter")
+        words = ["mlworkbench", "train", state["labels_file"], "--run", "RUN"]
+        words += ["--root", state["image_root"]] if "root" in given else []
+        words += ["--tag-delimiter", delimiter] if "tag_delimiter" in given and delimiter else []
+        words += [word for name in ("classes", "splits") if name in given for word in (f"--{name}", name.upper())]
+        words += ["--corrections", "CORRECTIONS"] if state.get("corrections") else []
+        return shlex.join([*words, *as_arguments(state["settings"])])
 
     def as_begun(self, table: LabelTable) -> LabelTable:
         """The table as the run's was read, with its corrections, where it came without; other labels are refused."""

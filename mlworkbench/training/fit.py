@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -241,6 +242,7 @@ def _begin(job: Job, precision: Precision) -> None:
     write_quarantine(prepared.quarantine, run.folder / folder_of.QUARANTINE)
     run.write_state(  # last: where it stands, all of the run's beginning does
         format_version=folder_of.FORMAT_VERSION,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
         class_names=table.class_names,
         settings=asdict(job.settings),
         precision=asdict(precision),

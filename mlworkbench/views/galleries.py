@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,13 +10,17 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 import PIL.Image
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from PIL.ImageFilter import MaxFilter
 
 from ..data.images import ImageFault, load_named
 from ..data.labels import LabelTable
-from ..text import shortened
+from ..scoring.predictions import decide
+from ..text import number, shortened
 from . import plots
-from .style import plain, png
+from .style import _STYLE, BLUE, PALE, _figure, plain, png
 
 THUMBNAIL = 192
 
@@ -57,6 +61,48 @@ def flip_gallery(flips: pd.DataFrame, root: Path, top_k: int = 6) -> Figure:
     return _gallery(first, root, "p {probability_before:.2f} → {probability_after:.2f}: {change}")
 
 
+def prediction_gallery(frame: pd.DataFrame, root: Path, top_k: int = 12) -> Figure:
+    """The first images of what `predict` returns, with the classes that are present, the surest first."""
+    first, classes = frame.head(top_k), (len(frame.columns) - 1) // 2
+    names, captions = [name.removeprefix("p_") for name in frame.columns[1 : 1 + classes]], []
+    for row in first.iloc[:, 1:].to_numpy(np.float64):
+        there = [c for c in np.argsort(-row[:classes], kind="stable") if row[classes + c]]
+        said = [f"{plain(names[c], 18)} {number(row[c])}" for c in there[:3]] or ["(no class present)"]
+        captions.append("\n".join(said + ([f"and {len(there) - 3} more"] if len(there) > 3 else [])))
+    return plots.gallery([thumbnail(path, root) for path in first.image_path], captions)
+
+
+@rc_context(_STYLE)
+def answer_figure(
+    pixels: np.ndarray,
+    found: np.ndarray,
+    p: ArrayLike,
+    thresholds: ArrayLike,
+    names: Sequence[str],
+    most: int = 12,
+) -> Figure:
+    """What a network says of one image: the image, where it sees the first class, and each class's probability.
+
+    Parameters
+    ----------
+    pixels, found : uint8 [H, W, 3], the second as `outlined` makes it
+    p, thresholds, names : of the classes to be shown, in this order; the first `most` are
+    """
+    figure, (image, map_of, bars) = _figure(11, 3.6, 1, 3)
+    for ax, shown, title in ((image, pixels, ""), (map_of, found, f"where {plain(names[0], 24)} is seen")):
+        ax.imshow(shown)
+        ax.set_axis_off()
+        ax.set_title(title)
+    p, thresholds = (np.asarray(values, np.float32)[:most] for values in (p, thresholds))
+    rows, present = np.arange(len(p)), decide(p, thresholds)
+    bars.barh(rows, p, color=np.where(present, BLUE, PALE))
+    bars.vlines(thresholds, rows - 0.45, rows + 0.45, color="black", lw=2)
+    bars.set_yticks(rows, [f"{plain(name, 24)} {number(share)}" for name, share in zip(names, p, strict=False)])
+    bars.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), title="Probability; the line is the threshold")
+    bars.grid(axis="y", visible=False)
+    return figure
+
+
 def _gallery(rows: pd.DataFrame, root: Path, said: str) -> Figure:
     return plots.gallery([thumbnail(path, root) for path in rows.image_path], _captions(rows, said))
 
@@ -71,11 +117,29 @@ def _captions(rows: pd.DataFrame, said: str) -> list[str]:
 
 def lit(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
     """An image uint8 [H, W, 3], dark but for where a class activation map [h, w] speaks for the class."""
+    return (pixels * (0.25 + 0.75 * _share(pixels, found))[..., None]).astype(np.uint8)
+
+
+def outlined(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """An image uint8 [H, W, 3] in grey, orange where a class activation map [h, w] speaks for the class, with a line
+    around where it does so at least half as much as at its most; to be seen on dark and on bright images."""
+    share = _share(pixels, found)
+    grey = 60 + 0.65 * np.asarray(PIL.Image.fromarray(pixels).convert("L"), np.float32)  # neither black nor white
+    cover = 0.6 * share[..., None]
+    image = (1 - cover) * grey[..., None] + cover * np.array([255, 128, 0], np.float32)
+    inside = PIL.Image.fromarray(np.uint8(255) * (share >= 0.5))
+    grown = [np.asarray(inside.filter(MaxFilter(size))) > 0 for size in (1, 3, 5, 7)]
+    image[grown[3] & ~grown[0]] = 0  # white between black
+    image[grown[2] & ~grown[1]] = 255
+    return image.astype(np.uint8)
+
+
+def _share(pixels: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """How much each pixel speaks for the class, float32 [H, W] in 0..1, where 1 is the most that one does."""
     height, width = pixels.shape[:2]
-    share = PIL.Image.fromarray(np.maximum(found, 0) / max(found.max(), 1e-9)).resize(
-        (width, height), PIL.Image.Resampling.BILINEAR
-    )
-    return (pixels * (0.25 + 0.75 * np.clip(np.asarray(share), 0, 1))[..., None]).astype(np.uint8)
+    share = np.maximum(found, 0) / max(found.max(), 1e-9)
+    spread = PIL.Image.fromarray(share).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(spread), 0, 1)
 
 
 def thumbnail(image_path: str, root: Path) -> np.ndarray:

@@ -20,6 +20,7 @@ from ..scoring.predictions import Predictions
 from ..scoring.thresholds import Curves, Thresholds
 from ..text import shortened
 from .style import _STYLE, BLUE, GREY, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
+from .style import _STYLE, BLUE, GREY, LINES, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
 
 MOST = 40  # classes that one can read in a figure
 
@@ -208,6 +209,22 @@ def history(rows: pd.DataFrame) -> Figure:
 
 
 @rc_context(_STYLE)
+def histories(runs: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+    """Validation mAP and loss of several runs over their epochs: their names and the rows of their `history.csv`."""
+    figure, axes = _figure(10, 3.4, 1, 2)
+    for place, (name, rows) in enumerate(runs):
+        colour, mark = LINES[place % len(LINES)], "osD^vP*X"[place // len(LINES) % 8]
+        for ax, column in zip(axes, ("val_map", "val_loss"), strict=True):
+            ax.plot(rows.epoch, rows[column], f"{mark}-", color=colour, ms=4, label=plain(name))
+    axes[0].set(title="Validation mAP", xlabel="epoch", ylim=(0, 1))
+    axes[1].set(title="Validation loss", xlabel="epoch")
+    for ax in axes:
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    return figure
+
+
+@rc_context(_STYLE)
 def average_precisions(scores: pd.DataFrame) -> Figure:
     """Average precision of each class beside its support, weakest first (see `metrics.class_table`)."""
     order = np.arange(len(scores)) if len(scores) <= MOST else np.flatnonzero(scores.ap.notna())
@@ -386,6 +403,7 @@ def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
         ax.barh(range(len(counts)), sign * counts[kind].to_numpy(), color=colour, label=f"{kind}s")
     ax.axvline(0, color="black", lw=0.8)
     _classes(ax, list(counts.index))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     note = " (tuned on these)" if errors.tuned_on.any() else ""
     ax.set(title=f"Missed (left) and falsely found (right){note}{told}", xlabel="images")

@@ -12,7 +12,8 @@ from ..text import shortened
 from .fonts import with_all_letters
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
-BLUE, ORANGE, GREEN, PURPLE, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F", "#BDBDBD"
+BLUE, ORANGE, GREEN, PURPLE, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#757575", "#BDBDBD"
+LINES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE, GREEN), strict=True))
 # What a point of the map may be, in the order of drawing: colour, and mark for matplotlib and for plotly.
 MAP_MARKS = {

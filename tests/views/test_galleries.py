@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from mlworkbench import read_labels
 from mlworkbench.views import galleries as widgets
@@ -68,3 +69,40 @@ def test_an_image_is_lit_where_the_map_speaks_for_the_class():
     seen = widgets.lit(pixels, np.array([[0.0, -3.0], [0.0, 2.0]], np.float32))
     assert seen[0, 0].tolist() == [50, 50, 50] and seen[7, 7].tolist() == [200, 200, 200] and seen[0, 7].max() == 50
     assert (widgets.lit(pixels, np.full((2, 2), -1.0, np.float32)) == 50).all()
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+def test_what_speaks_for_a_class_is_seen_on_dark_and_on_bright_images(ground):
+    found = np.full((8, 8), -1.0, np.float32)
+    found[2, 5] = 3.0  # the middle of this cell lies at row 100, column 220
+    seen = widgets.outlined(np.full((320, 320, 3), ground, np.uint8), found).astype(int)
+    far, here = seen[280:, :100].reshape(-1, 3), seen[100, 220]
+    assert (far == far[0]).all() and far[0].min() == far[0].max() and 40 <= far[0, 0] <= 230  # grey
+    assert here[0] - here[2] > 100  # orange
+    white, black = (np.argwhere((seen == value).all(2)) for value in (255, 0))
+    for ring in (white, black):
+        away = np.abs(ring - (100, 220)).max(1)
+        assert len(ring) > 40 and away.min() >= 10 and away.max() <= 40
+    np.testing.assert_array_equal(
+        widgets.outlined(np.full((9, 7, 3), ground, np.uint8), np.full((2, 2), -1.0, np.float32)).std(2), 0
+    )
+
+
+def test_predictions_are_captioned_by_what_is_present_surest_first(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(widgets.plots, "gallery", lambda images, captions: drawn.extend(captions))
+    monkeypatch.setattr(widgets, "thumbnail", lambda path, root: np.zeros((4, 4, 3), np.uint8))
+    names, p = ["$x$", "b", "c", "d"], np.array([[0.1, 0.9, 0.2, 0.5], [0.9, 0.8, 0.95, 0.99], [0.9] * 4], np.float32)
+    present = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0] * 4], np.int8)
+    columns = {"image_path": ["1", "2", "3"]} | {f"p_{name}": p[:, i] for i, name in enumerate(names)}
+    columns |= {f"present_{name}": present[:, i] for i, name in enumerate(names)}
+    widgets.prediction_gallery(pd.DataFrame(columns), tmp_path)
+    assert drawn == ["b 0.900\n\\$x\\$ 0.100", "d 0.990\nc 0.950\n\\$x\\$ 0.900\nand 1 more", "(no class present)"]
+
+
+def test_an_answer_is_drawn_with_any_number_of_classes():
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    for classes in (1, 600):
+        names, limits = [f"<b>$x$ {i}" for i in range(classes)], np.full(classes, 0.5)
+        figure = widgets.answer_figure(pixels, pixels, np.linspace(1, 0, classes), limits, names)
+        assert len(figure.axes[2].patches) == min(classes, 12)

@@ -336,6 +336,16 @@ def test_history_with_one_epoch_and_without_a_score():
     assert title(figure.axes[1]) == ""
 
 
+def test_histories_of_several_runs_are_told_apart():
+    runs = [(f"${i}$", epochs(val_map=[0.1, i / 10], val_loss=[1, i], epoch=[1, 2])) for i in range(7)]
+    figure = drawn(plots.histories(runs))
+    for ax, first in zip(figure.axes, (0.1, 1), strict=True):
+        last = [i / 10 if first == 0.1 else i for i in range(7)]
+        assert [points(line) for line in ax.lines] == [[[1, first], [2, its]] for its in last]
+        assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 7
+    assert legend(figure) == [name for name, _ in runs] and figure.axes[0].get_ylim() == (0, 1)
+
+
 def test_average_precisions_stand_in_the_order_given_beside_their_support():
     scores = pd.DataFrame({"ap": [0.25, 1.0, NAN], "support": [7, 1200, 0]}, index=["weak", "$strong$", "absent"])
     (ax,) = drawn(plots.average_precisions(scores)).axes
@@ -554,6 +564,7 @@ def test_error_counts_go_left_for_misses_and_right_for_false_alarms():
     assert [to_hex(container[0].get_facecolor()).upper() for container in ax.containers] == [ORANGE, BLUE]
     counts = [label.get_text() for label in ax.get_xticklabels()]
     assert counts and all(text.isdigit() for text in counts)  # no count has a sign
+    assert counts == [f"{abs(place):g}" for place in ax.get_xticks()]  # and none is rounded
 
 
 def test_error_counts_without_an_error():
