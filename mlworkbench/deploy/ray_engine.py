@@ -70,12 +70,13 @@ def answered(asked: "Asked", folder: Path, address: str | None = None) -> list[P
         rows.mkdir(parents=True)
     total = len(asked.paths)
     size = min(PART, BATCH * max(1, total // (BATCH * BLOCKS)))  # of the images alone: a job may go on elsewhere
-    if before := len(list(done.glob("*.parquet"))):
-        log.warning("going on: about %s of %s images are done", f"{min(before * size, total):,}", f"{total:,}")
+    reached = min(size * len(list(done.glob("*.parquet"))), total)
+    if reached:
+        log.warning("going on: about %s of %s images are done", f"{reached:,}", f"{total:,}")
     said = folder / "ray.log"
     with _redirected(said) as stderr:
         with redirect_stderr(stderr):
-            bar = progress_bar(total, "predicting")
+            bar = progress_bar(total, "predicting", reached)
         with bar, _connected(address, said) as workers, DataContext.current(_settings(done)), _watched(done, size, bar):
             blocks = -(-total // size)
             # Reading and writing need no core: with workers on all of them neither would ever begin.
