@@ -261,10 +261,7 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _print_aside(aside: Sequence[tuple[str, str]]) -> None:
-    by_reason: dict[str, list[str]] = {}
-    for path, reason in aside:
-        by_reason.setdefault(reason, []).append(path)
-    for reason, paths in by_reason.items():
+    for reason, paths in by_reason(aside).items():
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
         print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
 
