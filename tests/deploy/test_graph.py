@@ -113,7 +113,7 @@ def test_openvino_tells_nobody(tmp_path):
     home = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=home)
     assert done.stdout.split() == ["done"], done.stdout + done.stderr
-    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["model.bin", "model.xml"]
+    assert not (tmp_path / "intel").exists()  # where it would keep a number for this user
 
 
 def test_onnx_declares_a_free_batch_and_the_size(tmp_path):
