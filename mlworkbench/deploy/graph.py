@@ -5,6 +5,7 @@ Its last step has the calibration in it, and with `fold` the thresholds too, so 
 
 import copy
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import patch_environment
 from scipy.special import expit, logit
 from torch import nn
 from torch.nn import functional as F
@@ -203,10 +203,8 @@ def _write_pt2(program: torch.export.ExportedProgram, file: Path, outputs: list[
 
 
 def _write_openvino(program: torch.export.ExportedProgram, file: Path, outputs: list[str], size: int) -> None:
-    import openvino
-
-    with patch_environment(ci="true"):  # else it tells its makers that it was used
-        model = openvino.convert_model(program)
+    openvino = _openvino()
+    model = openvino.convert_model(program)
     model.reshape({model.inputs[0]: [-1, 3, size, size]})
     model.inputs[0].get_tensor().set_names({INPUT})
     for output, name in zip(model.outputs, outputs, strict=True):
@@ -239,8 +237,7 @@ def open_graph(file: Path) -> Engine:
         names = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(names, session.run(None, {INPUT: images}), strict=True))
     if file.suffix == ".xml":
-        import openvino
-
+        openvino = _openvino()
         options = TRUE_FP32 | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino.Core().compile_model(file, "CPU", options)
         return lambda images: {name: found for output, found in compiled(images).items() for name in output.names}
@@ -251,6 +248,20 @@ def open_graph(file: Path) -> Engine:
             return {name: found.numpy() for name, found in program(torch.from_numpy(images)).items()}
 
     return run
+
+
+def _openvino() -> Any:
+    """OpenVINO, which tells its makers of each conversion unless the package that does so is missing."""
+    teller = "openvino_telemetry"
+    hidden = {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == teller}
+    try:
+        sys.modules[teller] = None  # type: ignore[assignment]
+        import openvino
+        import openvino.tools.ovc.convert_impl
+    finally:
+        del sys.modules[teller]
+        sys.modules.update(hidden)
+    return openvino
 
 
 @contextmanager

