@@ -14,6 +14,7 @@ from ..exceptions import WorkbenchError
 from .predictions import Predictions, refuse_others
 
 METHODS = ("platt", "temperature")
+NOISE = 1e-5  # of a logit: what float32 leaves open after a network's many sums
 
 
 def calibrate(predictions: Predictions, method: str = "platt") -> Predictions:
@@ -26,8 +27,8 @@ def calibrate(predictions: Predictions, method: str = "platt") -> Predictions:
 
     Both minimise the cross entropy to Platt's smoothed targets, (P + 1) / (P + 2) for a present and 1 / (N + 2) for an
     absent label of P and N, so that a perfectly separated class gets a finite scale. A class without a positive or a
-    negative, or whose logits are all equal, has nothing to fit and keeps scale 1 and shift 0. Where a fit would turn
-    the ranking round, the scale stops just above 0.
+    negative, or whose logits are equal but for rounding, has nothing to fit and keeps scale 1 and shift 0. Where a fit
+    would turn the ranking round, the scale stops just above 0.
     """
     y, z, classes = refuse_others(predictions).labels, predictions.logits.astype(float), len(predictions.class_names)
     if method not in METHODS:
@@ -45,7 +46,8 @@ def _fit(z: np.ndarray, y: np.ndarray, shifts: bool = True) -> tuple[float, floa
     """Scale and shift for logits [n] with labels [n] of 1 and 0."""
     positives = int((y == 1).sum())
     negatives = len(y) - positives
-    if not positives or not negatives or z.min() == z.max():
+    # Logits that differ in what float32 rounds off alone tell nothing: stretched to a scale, they would be noise.
+    if not positives or not negatives or np.ptp(z) <= NOISE * max(1, np.abs(z).max()):
         return 1.0, 0.0
     target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     centre, spread = (z.mean() if shifts else 0.0), z.std()

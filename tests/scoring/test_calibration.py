@@ -125,3 +125,13 @@ def test_thresholds_and_their_guarantee_survive_calibration():
     plain, tuned = (tune_thresholds(x, "guarantee", 0.1) for x in (fitted, calibrate(fitted)))
     assert (plain.decide(new) == tuned.decide(new)).mean() > 0.999  # but for what float32 cannot tell apart
     assert evaluate(new, tuned)["classes"]["b"]["recall"] > 0.85
+
+
+@pytest.mark.parametrize("level", [0.0, -2.2, 40.0])
+def test_what_float32_rounds_off_is_not_stretched_to_a_scale(level, rng):
+    """A network that says the same of every image, but for the last bits."""
+    noise = level * (1 + rng.uniform(-3e-7, 3e-7, (200, 1))) + rng.uniform(-1e-6, 1e-6, (200, 1))
+    y = (rng.random((200, 1)) < 0.3).astype(np.int8)
+    paths = np.array([f"{i}" for i in range(200)], object)
+    flat = Predictions(paths, ["a"], noise.astype(np.float32), y, "val")
+    np.testing.assert_array_equal(calibrate(flat).calibration, [[1], [0]])
