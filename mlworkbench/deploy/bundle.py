@@ -48,7 +48,7 @@ def write_bundle(folder: Path, run: Run, graph: Mapping[str, Any]) -> None:
     Parameters
     ----------
     graph : what was exported: "file", "format" ("onnx", "pt2" or "openvino"), "input" {"name", "dtype": "uint8",
-        "size"}, "outputs" [names], "fold", "thresholds" {class: the threshold that goes with the graph}, "parity", "int8"
+        "size"}, "outputs" [names], "fold", "thresholds" {class: the one that goes with the graph}, "parity", "int8"
     """
     weights = (run.folder / folder_of.BEST).read_bytes()
     tags = {name: int(count) for name, count in zip(run.class_names, _positives(run), strict=True)}
