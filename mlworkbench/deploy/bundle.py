@@ -84,7 +84,7 @@ def _labels(run: Run, graph: Mapping[str, Any], sha256: str) -> dict[str, Any]:
             "sha256": sha256,
             "architecture": state["architecture"],
             "loss": state["settings"]["loss"],
-            # These weights give raw logits; the graph has this in it already: p = sigmoid(scale * logit + shift).
+            # These weights give raw logits; the graph has scale * logit + shift in it already.
             "calibration": {
                 name: {"scale": row["scale"], "shift": row["shift"], "threshold": row["threshold"]}
                 for name, row in thresholds["classes"].items()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from ..data.images import ImageFault
 from ..exceptions import RunFailed, WorkbenchError
@@ -22,12 +21,13 @@ from ..network.infer import infer
 from ..progress import progress_bar
 from ..runs.folder import predictions_file
 from ..runs.run import Run
-from ..scoring.predictions import Predictions, decide
+from ..scoring.predictions import Predictions, decide, probabilities
 from ..text import printable
 from .graph import FILES, INPUT, TRUE_FP32, Graph, clear_of, last_step, open_graph, refuse_missing, write_graph
 from .int8 import cost, quantise, refuse_loss, told
 
 TOLERANCE = 1e-4  # in p
+TIE = 1e-6  # in p: nearer to a threshold the workbench itself decides by how many images are in a batch
 MOST, LEAST = 1000, 32  # validation images that are looked at; with fewer, noise makes up for them
 BYTES = 1e9  # that their pixels may take
 TOGETHER = 32  # images in a batch
@@ -49,7 +49,7 @@ class Exported:
     file : the model among them
     fold : whether every class is present from 0.5 on; else each from its threshold in `labels.json` on
     parity : how the model was held against the workbench: `images, noise` (how many of each), `largest_difference` in
-        p, `decisions, decisions_changed`, `workbench, engine`
+        p, `decisions, decisions_changed, ties_changed` (of p within 1e-6 of the threshold), `workbench, engine`
     from_files : the same of the bundle's predict.py, which decodes by itself, or None where there is none
     int8 : what quantisation cost, see `int8.cost`, or None
     """
@@ -147,7 +147,7 @@ def export(
         present[: len(paths)] = np.where(near, thresholds.decide(labelled), present[: len(paths)])
     limits = clear_of(said.probabilities, present, thresholds.aligned(names))
     scale, shift = last_step(said.calibration, limits, fold)
-    wanted = expit((scale * logits + shift).astype(np.float32))
+    wanted = probabilities(scale * logits + shift)
     if fold:
         limits = np.full_like(limits, 0.5)
 
@@ -157,10 +157,11 @@ def export(
         file = new / FILES[format]
         outputs = write_graph(Graph(run.model, scale, shift, maps, features), new, format, size)
         found = _probabilities(file, batches)
+        ties = np.abs(said.probabilities - thresholds.aligned(names)) <= TIE
         parity = {
             "images": len(paths),
             "noise": len(pixels) - len(paths),
-            **_held(found, wanted, decide(found, limits) != present, names),
+            **_held(found, wanted, decide(found, limits) != present, ties, names),
             "workbench": f"torch {version('torch')}, fp32",
             "engine": f"{ENGINES[format]} {version(ENGINES[format])}, fp32",
         }
@@ -248,13 +249,21 @@ def _probabilities(file: Path, batches: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([engine(part)["probabilities"] for part in batches])
 
 
-def _held(found: np.ndarray, wanted: np.ndarray, changed: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """What differs between a graph's probabilities [N, C] and the workbench's, or RunFailed where that is too much."""
+def _held(
+    found: np.ndarray, wanted: np.ndarray, differs: np.ndarray, ties: np.ndarray, names: list[str]
+) -> dict[str, Any]:
+    """What differs between a graph's probabilities [N, C] and the workbench's, or RunFailed where that is too much.
+
+    A decision that differs on a tie is told and no fault: another batch would change it in the workbench too.
+    """
     apart = np.abs(found - wanted)
+    ties = ties & (apart <= TIE)
+    changed = differs & ~ties
     parity = {
         "largest_difference": float(apart.max()),
         "decisions": found.size,
         "decisions_changed": int(changed.sum()),
+        "ties_changed": int((differs & ties).sum()),
     }
     if parity["largest_difference"] <= TOLERANCE and not changed.any():
         return parity
@@ -268,9 +277,10 @@ def _held(found: np.ndarray, wanted: np.ndarray, changed: np.ndarray, names: lis
 
 
 def _parity_told(parity: dict[str, Any]) -> str:
+    ties = f", {parity['ties_changed']:,} more lie on a threshold but for rounding" if parity["ties_changed"] else ""
     return (
         f"p differs by up to {_small(parity['largest_difference'])}, {parity['decisions_changed']:,} of "
-        f"{parity['decisions']:,} decisions changed"
+        f"{parity['decisions']:,} decisions changed{ties}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import logit
 from torch import nn
 from torch.nn import functional as F
 
@@ -145,7 +145,7 @@ def clear_of(p: np.ndarray, present: np.ndarray, limits: np.ndarray) -> np.ndarr
     t = limits.astype(float)
     inner = (t > 0) & (t < 1)
     odds = logit(np.where(inner, t, 0.5))
-    low, high = expit(odds - SLACK), expit(odds + SLACK)
+    low, high = (probabilities(end).astype(float) for end in (odds - SLACK, odds + SLACK))
     below = np.where(present, 0.0, p).max(0, initial=0).clip(low, high)
     above = np.where(present, p, 1.0).min(0, initial=1).clip(low, high)
     moved = ((below + above) / 2).astype(np.float32)

@@ -142,6 +142,59 @@ def close(found, wanted):
     )
 
 
+# First, since two of Playwright's loops cannot be open at once, and `book` keeps one.
+def test_the_same_page_for_others_answers_alike_and_ends_cleanly(run, tmp_path):
+    pytest.importorskip("voila", reason="the page for others is Voilà's")
+    from playwright.sync_api import sync_playwright
+
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlworkbench", "app", str(run.folder), "--no-browser"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(lab.PROJECT)}, start_new_session=True,
+    )  # fmt: skip
+    problems, data = [], image(4)
+    try:
+        address = server.stdout.readline().strip()
+        here, _, token = address.partition("/?token=")
+        assert here.startswith("http://127.0.0.1:")
+        for path in ("/voila/files/page.ipynb", "/voila/files/x.png", f"{run.folder}/run.json"):
+            with pytest.raises(HTTPError, match="403"):
+                urllib.request.urlopen(f"{here}{path}?token={token}")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=lab.chromium(), args=[f"--{option}" for option in lab.QUIET]
+            )
+            stranger = browser.new_page()
+            stranger.goto(here)
+            assert "/login" in stranger.url and stranger.locator(".mlw-app").count() == 0
+            context = browser.new_context(color_scheme="dark")
+            context.route(lambda url: not url.startswith((here, "data:", "blob:")), lambda route: (
+                problems.append(f"asked for {route.request.url}"), route.abort()))  # fmt: skip
+            tab = context.new_page()
+            tab.on("pageerror", lambda error: problems.append(str(error)))
+            tab.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+            tab.goto(address, timeout=180_000)
+            page = Page(tab)
+            page.drop((data, "a.png"))
+            close(page.rows, expected(run, data, tmp_path))
+            page.box.locator("li button").first.hover()
+            assert page.lit
+            assert tab.locator(".jp-InputArea").count() == 0 and "try_out" not in tab.locator("body").inner_text()
+            paper = page.box.evaluate("box => getComputedStyle(box).backgroundColor")
+            assert max(map(int, paper[4:-1].split(","))) < 80
+            browser.close()
+        kernels = psutil.Process(server.pid).children(recursive=True)
+        assert kernels
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+        gone, alive = psutil.wait_procs(kernels, 20)
+        assert not alive and len(gone) == len(kernels)
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+    assert problems == []
+
+
 def test_an_image_dropped_or_pasted_gets_the_numbers_of_predict(page, run, tmp_path):
     first, second = image(1), image(2, (1400, 1100), "BMP")  # the second goes in three pieces
     assert len(second) > 2 * 2**21
@@ -264,55 +317,3 @@ def contrast(ink, paper):
 
     low, high = sorted((luminance(mixed), luminance(paper[:3])))
     return (high + 0.05) / (low + 0.05)
-
-
-def test_the_same_page_for_others_answers_alike_and_ends_cleanly(run, tmp_path):
-    pytest.importorskip("voila", reason="the page for others is Voilà's")
-    from playwright.sync_api import sync_playwright
-
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlworkbench", "app", str(run.folder), "--no-browser"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(lab.PROJECT)}, start_new_session=True,
-    )  # fmt: skip
-    problems, data = [], image(4)
-    try:
-        address = server.stdout.readline().strip()
-        here, _, token = address.partition("/?token=")
-        assert here.startswith("http://127.0.0.1:")
-        for path in ("/voila/files/page.ipynb", "/voila/files/x.png", f"{run.folder}/run.json"):
-            with pytest.raises(HTTPError, match="403"):
-                urllib.request.urlopen(f"{here}{path}?token={token}")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=lab.chromium(), args=[f"--{option}" for option in lab.QUIET]
-            )
-            stranger = browser.new_page()
-            stranger.goto(here)
-            assert "/login" in stranger.url and stranger.locator(".mlw-app").count() == 0
-            context = browser.new_context(color_scheme="dark")
-            context.route(lambda url: not url.startswith((here, "data:", "blob:")), lambda route: (
-                problems.append(f"asked for {route.request.url}"), route.abort()))  # fmt: skip
-            tab = context.new_page()
-            tab.on("pageerror", lambda error: problems.append(str(error)))
-            tab.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-            tab.goto(address, timeout=180_000)
-            page = Page(tab)
-            page.drop((data, "a.png"))
-            close(page.rows, expected(run, data, tmp_path))
-            page.box.locator("li button").first.hover()
-            assert page.lit
-            assert tab.locator(".jp-InputArea").count() == 0 and "try_out" not in tab.locator("body").inner_text()
-            paper = page.box.evaluate("box => getComputedStyle(box).backgroundColor")
-            assert max(map(int, paper[4:-1].split(","))) < 80
-            browser.close()
-        kernels = psutil.Process(server.pid).children(recursive=True)
-        assert kernels
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
-        gone, alive = psutil.wait_procs(kernels, 20)
-        assert not alive and len(gone) == len(kernels)
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-    assert problems == []

@@ -216,3 +216,14 @@ def test_a_cost_that_nobody_can_tell_is_refused(rng):
     assert found["decisions_changed"] == {} and "–" in told(found)
     with pytest.raises(RunFailed, match="at most 1 may be lost"):
         refuse_loss(found, 1.0)
+
+
+def test_a_tie_that_rounding_decides_is_told_and_no_fault():
+    """Of two images whose p is the threshold but for 1e-7 one falls below it; farther off it would be a fault."""
+    wanted = np.array([[0.5], [0.5 + 1e-7], [0.7]], np.float32)
+    found = wanted - np.float32(2e-7)
+    differs, ties = (found >= 0.5) != (wanted >= 0.5), np.abs(wanted - 0.5) <= exporting.TIE
+    held = exporting._held(found, wanted, differs, ties, ["a"])
+    assert held["decisions_changed"] == 0 and held["ties_changed"] == 2
+    with pytest.raises(RunFailed, match="2 of 3 decisions changed"):
+        exporting._held(found - np.float32(5e-6), wanted, differs, ties, ["a"])

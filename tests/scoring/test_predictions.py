@@ -24,6 +24,7 @@ def test_the_sigmoid_stands_in_one_place():
         if pattern.search(line)
     ]
     assert found == [
+        'graph.py: found = {"probabilities": logits.sigmoid()}',  # what is exported has no package beside it
         'model.py: parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}',
         "predictions.py: return expit(np.asarray(logits, np.float32))",
         "probe.py: p = expit(self.rows @ w)",  # the slope of a loss, in float64
