@@ -179,7 +179,7 @@ def kills(quick: bool) -> None:
         run = trained(folder, 32)
         files = photographs(folder / "few", 10, (64, 48))
         (folder / "many").mkdir()
-        for i in range(4_000 if quick else 40_000):
+        for i in range(2_000 if quick else 8_000):
             (folder / "many" / f"{i:06}.jpg").hardlink_to(files[i % len(files)])
         shutil.copy(__file__, folder / "many" / "000100.jpg")
         command = [sys.executable, "-m", "mlworkbench", "predict", str(run.folder), str(folder / "many"), "--out"]
