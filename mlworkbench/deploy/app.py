@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from ..data.images import SUFFIXES, ImageFault, decode, locate
 from ..exceptions import WorkbenchError
 from ..network.batches import squared
-from ..network.device import choose_device
-from ..network.infer import infer
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..text import number, printable, shortened
@@ -59,7 +57,7 @@ class TryOut(anywidget.AnyWidget):
 
     def __init__(self, run: Run, root: Path | None = None):
         self.run, self.names, self._root = run, run.class_names, root
-        _ = run.model  # one that cannot be read is told here, not in the page
+        self._predictor = run.predictor()  # weights that cannot be read are told here, not in the page
         self._bytes, self._place, self._maps = bytearray(), -1, np.empty(0)
         self._picture, self._square = np.empty(0), torch.empty(0)
         try:
@@ -177,7 +175,7 @@ class TryOut(anywidget.AnyWidget):
         shown = max(1, round(width * shrink)), max(1, round(height * shrink))
         self._picture = np.asarray(PIL.Image.fromarray(pixels).resize(shown, reducing_gap=2.0))
         self._square, self._maps = square, np.empty(0)
-        logits = infer(self.run.model, [(square[None], torch.empty(0), torch.empty(0))], choose_device())
+        logits = self._predictor.logits(square[None])
         limits = self.run.thresholds()
         answer = limits.calibrated(Predictions(np.array([name], object), self.names, logits))
         p, present, values = answer.probabilities[0], limits.decide(answer)[0], limits.aligned(self.names)

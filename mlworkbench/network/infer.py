@@ -142,6 +142,12 @@ class Predictor:
                 torch.set_num_threads(before)  # what threads that are yet to come begin with
 
     @torch.inference_mode()
+    def logits(self, images: torch.Tensor) -> np.ndarray:
+        """Raw logits, float32 [B, C], of images uint8 [B, 3, S, S]."""
+        fast = self._fast_in is not None
+        with arithmetic(tf32=fast), torch.autocast(self.device.type, self._fast_in, enabled=fast):
+            return logits_of(self._network, images, self.device, steady=self.steady).cpu().numpy()
+
     def _answer(self, rows: range, paths: Sequence[str], root: Path) -> Part:
         squares, faults = [], {}
         for row in rows:
@@ -151,10 +157,7 @@ class Predictor:
                 faults[row] = fault
         if not squares:
             return rows, np.empty((0, self._classes), np.float32), faults
-        images = torch.from_numpy(np.stack(squares))
-        with torch.autocast(self.device.type, self._fast_in, enabled=self._fast_in is not None):
-            logits = logits_of(self._network, images, self.device, steady=self.steady)
-        return rows, logits.cpu().numpy(), faults
+        return rows, self.logits(torch.from_numpy(np.stack(squares))), faults
 
 
 def _alone() -> None:
