@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import nbformat
+
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -149,3 +151,16 @@ def opened(home: Path, notebooks: Path, name: str, width: int = 1280, height: in
                 context.close()
     finally:
         lab.end()
+
+
+@contextmanager
+def opened_cell(home: Path, source: str) -> Iterator[Notebook]:
+    """A notebook of this one cell, run; for `home` see `opened`."""
+    notebooks = home / "notebooks"
+    notebooks.mkdir(exist_ok=True)  # data for the cell may lie there
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), notebooks / "cell.ipynb")
+    with opened(home, notebooks, "cell.ipynb") as book:
+        book.run()
+        yield book

@@ -10,7 +10,6 @@ import urllib.request
 from urllib.error import HTTPError
 
 import lab
-import nbformat
 import numpy as np
 import psutil
 import pytest
@@ -45,13 +44,8 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def book(run, tmp_path_factory):
-    home = tmp_path_factory.mktemp("lab")
-    (home / "notebooks").mkdir()
-    cell = nbformat.v4.new_code_cell(f"from mlworkbench import deploy\ndeploy.try_out({str(run.folder)!r})")
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), home / "notebooks" / "app.ipynb")
-    with lab.opened(home, home / "notebooks", "app.ipynb") as book:
-        book.run()
+    source = f"from mlworkbench import deploy\ndeploy.try_out({str(run.folder)!r})"
+    with lab.opened_cell(tmp_path_factory.mktemp("lab"), source) as book:
         yield book
 
 

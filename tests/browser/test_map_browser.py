@@ -3,7 +3,6 @@
 import re
 
 import lab
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,11 +34,7 @@ def book(tmp_path, rng):
     split = np.array(["train"] * 50 + ["val"] * 20 + ["test"] * 10, object)
     kept = {"y": rng.integers(-1, 2, (80, 3)).astype(np.int8), "logits": rng.normal(size=(80, 3)).astype(np.float32)}
     np.savez(notebooks / "images.npz", features=features, paths=paths, split=split, **kept)
-    cell = nbformat.v4.new_code_cell(CELL.format(names=NAMES))
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), notebooks / "map.ipynb")
-    with lab.opened(tmp_path, notebooks, "map.ipynb") as book:
-        book.run()
+    with lab.opened_cell(tmp_path, CELL.format(names=NAMES)) as book:
         yield book
         assert book.problems == []
 

@@ -4,7 +4,6 @@ import os
 import signal
 
 import lab
-import nbformat
 import psutil
 import pytest
 from conftest import HOSTILE_NAMES as NAMES
@@ -24,13 +23,7 @@ LabelReview(Run({!r}), Suspects(rank_labels(judge), judge, "held out"))
 
 @pytest.fixture(scope="module")
 def book(handmade_run, tmp_path_factory):
-    home = tmp_path_factory.mktemp("lab")
-    (home / "notebooks").mkdir()
-    cell = nbformat.v4.new_code_cell(SOURCE.format(*2 * [str(handmade_run.folder)]))
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), home / "notebooks" / "review.ipynb")
-    with lab.opened(home, home / "notebooks", "review.ipynb") as book:
-        book.run()
+    with lab.opened_cell(tmp_path_factory.mktemp("lab"), SOURCE.format(*2 * [str(handmade_run.folder)])) as book:
         yield book
 
 
