@@ -1,12 +1,16 @@
 # Each target does its own set-up: Python 3.11 or later and make are all that a machine needs.
 PYTHON ?= python3
-# cpu or auto: torch from PyTorch's own index instead of the registry's CUDA build (smaller; see README)
+# cpu or auto: torch from PyTorch's own index instead of the registry's CUDA build (smaller; see docs/install.md)
 TORCH_BACKEND ?=
 BIN := .venv/bin
-UV := $(BIN)/uv pip install --python $(BIN)/python
+# uv trusts what pip trusts: a file that pip was told of, else the system's certificates.
+PIPS := $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^global.cert='\(.*\)'/\1/p"
+CERT = $(or $(PIP_CERT),$(REQUESTS_CA_BUNDLE),$(CURL_CA_BUNDLE),$(SSL_CERT_FILE),$(shell $(PIPS)))
+UV = UV_SYSTEM_CERTS=1 $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv
+INSTALL = $(UV) pip install --python $(BIN)/python
 RUN_DIR ?= runs/demo
 
-.PHONY: setup demo test lab bench bench-quick lint lock clean
+.PHONY: setup demo test test-all lab gallery bench levels bench-quick lint lock clean
 
 setup: .venv/installed
 
@@ -17,11 +21,11 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 ifeq ($(TORCH_BACKEND),)
-	$(UV) --quiet --requirement requirements.lock
+	$(INSTALL) --quiet --requirement requirements.lock
 else
-	$(UV) --quiet --torch-backend=$(TORCH_BACKEND) --requirement pyproject.toml --extra test
+	$(INSTALL) --quiet --torch-backend=$(TORCH_BACKEND) --requirement pyproject.toml --extra test
 endif
-	$(UV) --quiet --no-deps --editable .
+	$(INSTALL) --quiet --no-deps --editable .
 	@$(BIN)/python -c 'import torch, torchvision.ops' || \
 	  { echo "error: torch and torchvision do not fit together; remove .venv and run make setup again" >&2; exit 1; }
 	@$(BIN)/python -c 'import torch, torchvision; print("torch", torch.__version__, "and torchvision", torchvision.__version__, "import together")'
@@ -35,10 +39,20 @@ demo: setup
 
 # A test process for each of up to four cores, each with one thread: torch's threads would only wait for each other.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# And what is slow and seldom breaks: the notebooks at their defaults, each of them in a browser, … (docs/testing.md)
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 lab: setup
 	$(BIN)/mlworkbench lab
+
+# The pictures of README and docs, and pages of all notebooks and lessons, from a finished run whose images are at hand;
+# notebooks that have not run into RUN_DIR/notebooks run first. Needs Chromium
+gallery: setup
+	$(BIN)/python docs/gallery.py --run $(RUN_DIR)
+	$(BIN)/python docs/pages.py --run $(RUN_DIR)
 
 bench: setup
 	$(BIN)/python benchmarks/data.py
@@ -51,6 +65,10 @@ bench: setup
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/engines.py
+
+# Whether intervals, tests and guarantees hold what docs/numbers.md says: simulations, some hours; LEVELS=--quick: a tenth
+levels: setup
+	for file in benchmarks/levels*.py; do $(BIN)/python $$file $(LEVELS) || exit 1; done
 
 bench-quick: setup
 	$(BIN)/python benchmarks/data.py --quick
@@ -72,7 +90,7 @@ lint: setup
 # After a change of dependencies in pyproject.toml. No rule of its own for the file: a clone's time stamps mean nothing.
 lock:
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header pyproject.toml --output-file requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -83,7 +83,7 @@ def trained(folder: Path, quick: bool):
     import mlworkbench as mw
     from mlworkbench.data.demo import make_demo
 
-    table = mw.read_labels(make_demo(folder / "data", 300 if quick else 3000))
+    table = mw.read_labels(make_demo(folder / "data", 300 if quick else 3400))
     run = mw.fit(table, folder / "run", epochs=1 if quick else 15, image_size=96)
     run.save_thresholds(mw.tune_thresholds(mw.calibrate(run.predictions("val", raw=True))))
     return run

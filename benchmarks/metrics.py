@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 from mlworkbench import Predictions, tune_thresholds
-from mlworkbench.scoring import thresholds
+from mlworkbench.decisions.tuning import OBJECTIVES, Curves, tune_class
+from mlworkbench.scoring import tuning as rules
 from mlworkbench.scoring.calibration import calibrate
 from mlworkbench.scoring.metrics import bootstrap, score
-from mlworkbench.scoring.thresholds import OBJECTIVES, Curves, tune_class
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -92,7 +92,7 @@ def rare_classes(seeds: int) -> None:
         "7 classes, 100 images, 6 to 30 %, biased by 1": (7, 100, 0.06, 0.3, 1.0),
         "20 classes, 2,000 images, .2 to 5 %, biased by .5": (20, 2000, 0.002, 0.05, 0.5),
     }
-    few, kept = (1e-9, 5, 10, 15, 20, 40, 1e9), thresholds.FEW
+    few, kept = (1e-9, 5, 10, 15, 20, 40, 1e9), rules.FEW
     print(f"gain of macro F1 over 0.5 in points, {seeds} seeds; drawn halfway at ... positives")
     print(f"{'':<52}" + "".join(f"{text:>8}" for text in ("never", *map(str, few[1:-1]), "always")))
     for name, (classes, images, low, high, bias) in settings.items():
@@ -106,12 +106,12 @@ def rare_classes(seeds: int) -> None:
             half = np.nanmean([curves.at(c, 0.5)["f1"] for c in range(classes)])
             row = []
             for number in few:
-                thresholds.FEW = number
+                rules.FEW = number
                 values = tune_thresholds(tuned).values
                 row.append(np.nanmean([curves.at(c, values[c])["f1"] for c in range(classes)]) - half)
             gains.append(100 * np.array(row))
         print(f"{name:<52}" + "".join(f"{gain:>8.2f}" for gain in np.mean(gains, 0)))
-    thresholds.FEW = kept
+    rules.FEW = kept
 
 
 def guarantee(simulations: int) -> None:

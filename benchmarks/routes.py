@@ -45,7 +45,7 @@ def seeds(quick: bool) -> None:
         "softmax": {"route": "ultralytics", "loss": "softmax"},
     }
     with tempfile.TemporaryDirectory() as place:
-        table = mw.read_labels(make_demo(Path(place) / "data", images=300 if quick else 3000))
+        table = mw.read_labels(make_demo(Path(place) / "data", images=300 if quick else 3400))
         found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
         for seed in range(1 if quick else 3):
             for name, settings in ways.items():

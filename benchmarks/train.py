@@ -234,7 +234,7 @@ def precision(folder: Path, quick: bool) -> None:
     """Validation mAP on the built-in data in bf16 and in fp32."""
     from mlworkbench.data.demo import make_demo
 
-    labels, found = make_demo(folder / "scenes", 300 if quick else 3000), {}
+    labels, found = make_demo(folder / "scenes", 300 if quick else 3400), {}
     for name in ("fp32", "bf16"):
         for seed in range(2 if quick else 5):
             settings = {"epochs": 2 if quick else 15, "image_size": 96, "precision": name, "seed": seed}

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections import Counter
@@ -18,16 +19,22 @@ from .text import by_reason, printable, shortened
 
 SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
 CLASSES = 20
+MANY = 20  # images from which on `predict` names the way into a file
+OF_LABELS = ("root", "classes", "splits", "corrections", "tag_delimiter")  # options that say how a labels file is read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 failed on the way, 2 refused, 130 interrupted."""
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
         return globals()[f"_{args.command.replace('-', '_')}"](args) or 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted", file=sys.stderr)
         return 130
     except WorkbenchError as error:
         if args.debug:
@@ -51,7 +58,8 @@ def _demo_data(args: argparse.Namespace) -> None:
 
     with progress_bar(args.images, "making images") as bar:
         labels = make_demo(args.dir, args.images, args.seed, args.label_noise, bar.update)
-    print(f"{args.images:,} images and 3 to be found: {labels}")
+    print(f"{args.images:,} images, and a few more with faults to be found: {labels}")
+    _next("check", labels)
 
 
 def _read(args: argparse.Namespace, own: Mapping[str, Any] = {}) -> Any:
@@ -59,7 +67,7 @@ def _read(args: argparse.Namespace, own: Mapping[str, Any] = {}) -> Any:
     from .data.corrections import correct, read_corrections
     from .data.labels import read_labels
 
-    options = {name: getattr(args, name) for name in ("root", "classes", "splits", "tag_delimiter")}
+    options = {name: getattr(args, name) for name in OF_LABELS if name != "corrections"}
     table = read_labels(args.labels, *(own.get(name) if text is None else text for name, text in options.items()))
     return table if args.corrections is None else correct(table, read_corrections(args.corrections))
 
@@ -110,6 +118,9 @@ def _check(args: argparse.Namespace) -> None:
         print(f"{shortened(printable(name), 32):<32} " + " ".join(f"{count:>8,}" for count in counts))
     if more and not args.all:
         print(f"not shown: {', '.join(more)}; --all shows everything")
+    told = [(name, text) for name in OF_LABELS if (text := getattr(args, name)) is not None]
+    options = [word for name, text in told for word in (f"--{name.replace('_', '-')}", text)]
+    _next("train", args.labels, *options, "--run", "runs/first")
 
 
 def _found(prepared: Any) -> dict[str, Any]:
@@ -145,6 +156,7 @@ def _import(args: argparse.Namespace) -> None:
     given["classes"] = () if args.classes_file is None else tuple(read_class_names(args.classes_file))
     print(import_labels(args.source, args.out, Told(**given)))
     print(f"written: {args.out}")
+    _next("check", args.out)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -162,7 +174,11 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     best = run.best_epoch
     print(f"{run.folder}: {run.status}, best validation mAP {shown(best['val_map'])} in epoch {best['epoch']:.0f}")
-    return 130 if run.status == "interrupted" else 0
+    if run.status == "interrupted":
+        _next("train", args.labels, "--run", args.run, "--resume")
+        return 130
+    _next("tune", args.run)
+    return 0
 
 
 def _print_epoch(row: dict[str, float]) -> None:
@@ -176,31 +192,49 @@ def _print_epoch(row: dict[str, float]) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
+    from .decisions.gain import choose_thresholds, remarks
+    from .decisions.tuning import tune_thresholds
+    from .decisions.zone import review_gain, share_of, with_zones
     from .runs.run import Run
-    from .scoring.calibration import calibrate
-    from .scoring.thresholds import tune_thresholds
+    from .scoring.calibration import bends
 
+    share = args.review_share if args.review_hours is None else share_of(args.review_hours)
     run = Run(args.run)
-    predictions = run.predictions("val", raw=True)
-    if args.calibrate:
-        predictions = calibrate(predictions)
-    thresholds = tune_thresholds(predictions, args.objective, args.target, args.one_for_all)
+    predictions = run.validation(args.calibrate)
+    if args.calibrate is None and predictions.calibration is not None:
+        bent = bends(run.state["settings"])
+        print(f"calibrated first, since {bent} bends probabilities; --no-calibrate: as they are")
+    how = {name: getattr(args, name) for name in ("anyway", "one_for_all", "confidence", "jointly")}
+    thresholds = choose_thresholds(predictions, args.objective, args.target, **how)
+    if share is not None:
+        thresholds = with_zones(predictions, thresholds, share)
     if not run.save_tuned(thresholds, args.replace):
         raise WorkbenchError(
             f"the thresholds of {run.folder} were set by hand; --replace tunes anew and keeps them beside"
         )
-    print(f"{'class':<24} {'threshold':>10} {'positives':>10}  met")
-    rows = thresholds.to_dict()["classes"]
+    zones = "  to a person" if share is not None else ""
+    print(f"{'class':<24} {'threshold':>10} {'positives':>10}  learnt  {'met':<3}{zones}".rstrip())
+    rows, told = thresholds.to_dict()["classes"], {True: "yes", False: "no", None: "–"}
     for name, row in rows.items():
-        met = "yes" if row["met"] else "no"
-        print(f"{printable(name):<24} {row['threshold']:>10.4f} {row['positives']:>10,}  {met}")
-    missed = [printable(name) for name, row in rows.items() if not row["met"]]
+        cells = f"{row['threshold']:>10.4f} {row['positives']:>10,}  {told[row['learnt']]:<6}  {told[row['met']]:<3}"
+        low, high = row.get("review", (0, 0))
+        zone = f"  {low:.4f} ≤ p < {high:.4f}" if low < high else "  –" if zones else ""
+        print(f"{printable(name):<24} {cells}{zone}".rstrip())
+    print("\n".join(remarks(predictions, thresholds)))
+    missed = [printable(name) for name, row in rows.items() if row["met"] is False]
     if missed:
         wanted = args.objective if args.target is None else f"{args.objective} {args.target:g}"
         nothing = {"precision": "nothing is", "recall": "everything is", "guarantee": "everything is"}
-        instead = f"{nothing[args.objective]} called present" if args.objective in nothing else "no positive to tune on"
+        instead = (
+            f"{nothing[args.objective]} called present" if args.objective in nothing else "no positive, or not learnt"
+        )
         print(f"{wanted} cannot be met for {len(missed)} of {len(rows)} classes ({instead}): {', '.join(missed)}")
+    if share is not None:
+        tuned = partial(tune_thresholds, objective=args.objective, target=args.target, **how)
+        kept = thresholds.objective == "default"  # 0.5 stays, whatever the images
+        print(review_gain(predictions, share, (lambda _: thresholds) if kept else tuned))
     print(f"saved to {run.folder / 'thresholds.json'}")
+    _next("evaluate", args.run)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -208,35 +242,28 @@ def _evaluate(args: argparse.Namespace) -> None:
     from .files import write_json
     from .runs.other import evaluate_labels
     from .runs.run import Run
-    from .text import shown
+    from .scoring.prevalence import read_prevalence
+    from .screen import print_scores
 
-    _refuse_source(args.json, args.corrections, args.labels)
+    _refuse_source(args.json, args.corrections, args.labels, args.prevalence)
     corrections = None if args.corrections is None else read_corrections(args.corrections)
+    prevalence = None if args.prevalence is None else read_prevalence(args.prevalence)
     if args.labels is None:
-        scores = Run(args.run, args.root).evaluate(args.split, corrections)
+        scores = Run(args.run, args.root).evaluate(args.split, corrections, prevalence)
     else:
-        scores = evaluate_labels(Run(args.run), args.labels, args.root, corrections)
+        scores = evaluate_labels(Run(args.run), args.labels, args.root, corrections, prevalence)
     if args.json is not None:
         write_json(args.json, scores)
 
-    print(f"{'class':<24} {'AP':>7} {'prec.':>7} {'recall':>7} {'F1':>7} {'support':>8} {'threshold':>10}")
-    for name, row in scores["classes"].items():
-        cells = " ".join(f"{shown(row[key]):>7}" for key in ("ap", "precision", "recall", "f1"))
-        print(f"{printable(name):<24} {cells} {row['support']:>8,} {row['threshold']:>10.4f}")
-    low, high = scores["intervals"]["map"]["low"], scores["intervals"]["map"]["high"]
-    undefined = f", {scores['undefined']} classes undefined" if scores["undefined"] else ""
     what = args.split if args.labels is None else args.labels
-    print(f"{what} mAP {shown(scores['map'])} (95 % interval {shown(low)} to {shown(high)}{undefined})")
-    low, high = scores["intervals"]["f1_macro"]["low"], scores["intervals"]["f1_macro"]["high"]
-    print(
-        f"F1 macro {shown(scores['f1_macro'])} ({shown(low)} to {shown(high)}), micro {shown(scores['f1_micro'])}, "
-        f"samples {shown(scores['f1_samples'])}; whole set right {shown(scores['exact_match'])}"
-    )
+    print_scores(scores, what, args.prevalence)
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from .decisions.gain import learning_remark
     from .deploy.parts import predict_to
     from .deploy.predict import predict, told
+    from .runs.run import Run
 
     if args.engine == "ray" and args.out is None:
         raise WorkbenchError("--engine ray writes what it finds: say where, --out FILE or DIR")
@@ -245,10 +272,14 @@ def _predict(args: argparse.Namespace) -> None:
     _refuse_source(args.out, *args.source)
     source = args.source if len(args.source) > 1 else args.source[0]
     how = {"root": args.root, "precision": args.precision, "steady": args.steady}
+    if remark := learning_remark(Run(args.run).thresholds()):
+        print(remark)
     if args.out is None:
         frame, aside = predict(args.run, source, **how)
         print("\n".join(told(frame)))
         _print_aside(aside)
+        if len(frame) > MANY:
+            _next("predict", args.run, *args.source, "--out", "predictions.csv")
         return
     if args.engine == "ray":
         from .deploy.ray_engine import answered
@@ -266,6 +297,22 @@ def _print_aside(aside: Sequence[tuple[str, str]]) -> None:
         print(f"set aside  {printable(paths[0])}{more}: {reason}", file=sys.stderr)
 
 
+def _health(args: argparse.Namespace) -> None:
+    from .analysis.health import check_health
+    from .deploy.sources import groups_of, images_of
+    from .files import write_json
+    from .runs.run import Run
+
+    _refuse_source(args.json, *args.source)
+    source = args.source if len(args.source) > 1 else args.source[0]
+    root, paths = images_of(source, args.root and Path(args.root))
+    found = check_health(Run(args.run), paths, root, groups_of(source))
+    if args.json is not None:
+        write_json(args.json, found.to_dict())
+    _print_aside(found.aside)
+    print(found)
+
+
 def _export(args: argparse.Namespace) -> None:
     from .deploy.export import export
     from .runs.run import Run
@@ -281,8 +328,8 @@ def _app(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    from .reports.report import report
     from .runs.run import Run
-    from .views.report import report
 
     print(f"written: {report([Run(folder, args.root) for folder in args.runs], args.out)}")
 
@@ -308,14 +355,20 @@ def _runs(args: argparse.Namespace) -> None:
 
 def _errors(args: argparse.Namespace) -> None:
     from .analysis.suspects import find_suspects
+    from .decisions.gain import learning_remark
     from .files import write_whole
     from .runs.run import Run
+    from .text import number
 
-    found = find_suspects(Run(args.run, args.root), args.split, args.folds, args.in_sample, _tell)
+    run = Run(args.run, args.root)
+    if remark := learning_remark(run.thresholds()):
+        _tell(remark)
+    found = find_suspects(run, args.split, args.folds, args.in_sample, _tell)
     _tell(str(found))
     ranked = found.ranking
     if args.out is None:
-        print(ranked.head(20).to_string(index=False))
+        words = ranked.head(20).assign(label=ranked.label.map({1: "present", 0: "absent"}))
+        print(words.to_string(index=False, formatters={"probability": number, "score": number}))
     else:
         write_whole(args.out, _csv(ranked))
         print(f"{len(ranked):,} labels, the most suspect first: {args.out}")
@@ -323,6 +376,11 @@ def _errors(args: argparse.Namespace) -> None:
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def _next(*words: object) -> None:
+    """The command that usually follows, beside the output and as a shell takes it."""
+    _tell("next: " + shlex.join(["mlworkbench", *map(str, words)]))
 
 
 def _csv(frame: Any) -> bytes:
@@ -348,4 +406,4 @@ def _lab(args: argparse.Namespace) -> int:
 def _notebooks(args: argparse.Namespace) -> None:
     from .notebooks import run_notebooks
 
-    run_notebooks(args.out, [n for n in args.only.split(",") if n], dict(args.p))
+    run_notebooks(args.out, [name for n in args.only.split(",") if (name := n.strip())], dict(args.p))

@@ -1,4 +1,4 @@
-"""Errors that are a user's to mend: one line each, no traceback on the command line."""
+"""Errors that are a user's to mend: one line each, no traceback on the command line or in a notebook."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,24 @@ class WorkbenchError(ValueError):
 
     exit_status = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows under a failed cell in place of a traceback."""
+        # Not print_last: from Python 3.12 on it prints sys.last_exc, which IPython does not set.
+        where = "import sys, traceback; traceback.print_exception(sys.last_value)"
+        return [f"{type(self).__name__}: {self}", f"(where it arose: {where})"]
+
 
 class RunFailed(WorkbenchError):
     """Begun and failed on the way: exit status 1."""
 
     exit_status = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped by Ctrl-C or Jupyter's ■ with nothing to go on with yet: what is kept, and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 class LabelFaults(WorkbenchError):

@@ -24,13 +24,15 @@ from .data.demo import make_demo
 from .data.labels import LabelTable, read_labels
 from .exceptions import RunFailed, WorkbenchError
 from .files import read_json, write_whole
+from .runs.folder import aside_of, writing
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() and not (PACKAGE / "_notebooks").exists() else None
 FOLDER = PACKAGE / "_notebooks" if CHECKOUT is None else CHECKOUT / "notebooks"  # a wheel carries a copy
+LESSONS = "lessons"  # the folder inside FOLDER, and the word that stands for all of them
 ROOT = "MLWORKBENCH_ROOT"  # the environment variable by which `lab` tells its kernels where paths start
 NAME, HERE = "mlworkbench", "127.0.0.1"  # of our kernel and template; where the page is served
-DEMO_LABELS = Path("data/digit_scenes/labels.csv")
+DEMO_LABELS = Path("data/signs/labels.csv")
 PATHS = ("labels_file", "image_root", "classes_file", "splits_file", "corrections", "run_dir", "source", "out_dir")
 
 
@@ -38,13 +40,14 @@ def project_root() -> Path:
     """The folder at which a notebook's relative paths start.
 
     The one that `mlworkbench lab` was told; a checkout of the project, while at work inside it; else the working
-    folder, or the one above where that is called `notebooks`.
+    folder, or the one above where that is called `notebooks` or is the folder of the lessons in it.
     """
     if ROOT in os.environ:
         return Path(os.environ[ROOT])
     here = Path.cwd()
     if CHECKOUT is not None and here.is_relative_to(CHECKOUT):
         return CHECKOUT
+    here = here.parent if here.parts[-2:] == ("notebooks", LESSONS) else here
     return here.parent if here.name == "notebooks" else here
 
 
@@ -59,11 +62,10 @@ def model_from_project(model: str) -> str:
 
 
 def copy_notebooks(folder: Path) -> list[Path]:
-    """Copy the notebooks into `notebooks/` of a folder; what is there already is kept. Returns the new files."""
-    target, new = folder / "notebooks", []
-    target.mkdir(parents=True, exist_ok=True)
-    for source in ordered():
-        file = target / source.name
+    """Copy notebooks and lessons into `notebooks/` of a folder; what is there is kept. Returns the new files."""
+    new = []
+    for source in [*ordered(), *ordered([LESSONS])]:
+        file = folder / "notebooks" / source.relative_to(FOLDER)
         if not file.exists():
             write_whole(file, source.read_bytes())
             new.append(file)
@@ -152,64 +154,106 @@ def _free_port(wanted: int | None) -> int:
 
 
 def ordered(only: Sequence[str] = ()) -> list[Path]:
-    """The notebooks `NN_name.ipynb` in order, or those with these numbers."""
-    found = {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
-    odd = [number for number in only if number not in found]
-    if odd or not found:
-        raise WorkbenchError(f"notebook {odd[0]!r} not in {FOLDER}" if odd else f"no notebooks in {FOLDER}")
-    return [path for number, path in found.items() if not only or number in only]
+    """The notebooks `NN_name.ipynb` in order; or those with these numbers, lessons (`LN_name.ipynb`) among them.
+
+    Raises
+    ------
+    WorkbenchError : a number that no notebook has
+    """
+    notebooks = {path.stem.split("_")[0]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
+    lessons = {path.stem.split("_")[0]: path for path in sorted((FOLDER / LESSONS).glob("L*_*.ipynb"))}
+    if not notebooks:
+        raise WorkbenchError(f"no notebooks in {FOLDER}")
+    chosen = {name for part in only for name in (lessons if part == LESSONS else [part])} if only else {*notebooks}
+    found = notebooks | lessons
+    if odd := [name for name in only if name != LESSONS and name not in found]:
+        raise WorkbenchError(f"notebook {odd[0]!r} not in {FOLDER}; expected of {', '.join([*found, LESSONS])}")
+    return [path for name, path in found.items() if name in chosen]
 
 
 def run_notebooks(
     out: Path, only: Sequence[str] = (), parameters: Mapping[str, str] | None = None, say: Callable[[str], None] = print
 ) -> list[Path]:
-    """Run the notebooks into `out`, each as `.ipynb` and `.html`.
+    """Run the notebooks into `out`, each as `.ipynb` and `.html`; what an earlier run of them left there moves aside.
 
     Parameters
     ----------
-    only : two-digit numbers, all of them by default
+    only : numbers such as "01" and "L4", or "lessons"; all notebooks without the lessons by default
     parameters : name to value, as text; each notebook gets those that it declares
 
     Raises
     ------
-    WorkbenchError : a parameter that no notebook declares, or a value that does not fit its type
-    RunFailed : a cell failed; the executed notebook is kept, with its traceback
+    WorkbenchError : a parameter that none of these notebooks declares, a value that does not fit its type, or a
+        folder that another process writes into
+    RunFailed : a cell failed; the executed notebook is kept with its traceback, and its HTML
     """
+    if out.resolve() in (FOLDER, FOLDER / LESSONS):
+        raise WorkbenchError(f"--out {out} is where the notebooks themselves lie; choose another folder")
+    paths = ordered(only)
+    values = _values(paths, dict(parameters or {}))
+    written = [out / path.name for path in paths]
+    with writing(out, "--out", ".notebooks"), _own_jupyter_path():  # a lock of its own: `out` may be a run folder too
+        if aside := _move_aside(written):
+            say(f"what an earlier run left in {out} was moved aside to {aside}")
+        for path, target in zip(paths, written, strict=True):
+            start = time.monotonic()
+            say(f"{path.stem} …")
+            _execute(path, target, values[path])
+            say(f"{path.stem} done in {time.monotonic() - start:.0f} s: {target.with_suffix('.html')}")
+    return written
+
+
+def _values(paths: Sequence[Path], given: Mapping[str, str]) -> dict[Path, dict[str, Any]]:
+    """What each notebook gets of the parameters, in its own types."""
     import papermill as pm
 
-    if out.resolve() == FOLDER:
-        raise WorkbenchError(f"--out {out} is where the notebooks themselves lie; choose another folder")
-    given = dict(parameters or {})
-    paths = ordered(only)
     declared = {path: pm.inspect_notebook(str(path)) for path in paths}
-    known = sorted({name for parameters_of in declared.values() for name in parameters_of})
-    odd = [name for name in given if name not in known]
-    if odd:
-        raise WorkbenchError(f"no notebook has a parameter {odd[0]!r}; expected one of {', '.join(known)}")
-    values = {path: {n: _typed(n, given[n], names[n]) for n in given if n in names} for path, names in declared.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with _own_jupyter_path():
-        for path in paths:
-            target, start = out / path.name, time.monotonic()
-            say(f"{path.stem} …")
-            try:
-                pm.execute_notebook(
-                    str(path),
-                    str(target),
-                    values[path],
-                    kernel_name=NAME,
-                    cwd=str(FOLDER if CHECKOUT else Path.cwd()),
-                    progress_bar=False,
-                    stdout_file=sys.stdout,
-                )
-            except pm.PapermillExecutionError as error:
-                what = str(error.evalue).splitlines()[0] if error.evalue else error.ename
-                raise RunFailed(f"{path.name} failed: {error.ename}: {what} (see {target})") from None
-            _write_html(target)
-            say(f"{path.stem} done in {time.monotonic() - start:.0f} s: {target.with_suffix('.html')}")
-            written.append(target)
-    return written
+    known = sorted({name for names in declared.values() for name in names})
+    for name in (name for name in given if name not in known):
+        others = [path for path in [*ordered(), *ordered([LESSONS])] if path not in paths]
+        owners = [path.stem for path in others if name in pm.inspect_notebook(str(path))]
+        if owners:
+            which = "which is" if len(owners) == 1 else "which are"
+            raise WorkbenchError(f"{name!r} belongs to {', '.join(owners)}, {which} not among those that run")
+        raise WorkbenchError(f"no notebook has a parameter {name!r}; expected one of {', '.join(known)}")
+    return {path: {n: _typed(n, given[n], names[n]) for n in given if n in names} for path, names in declared.items()}
+
+
+def _move_aside(notebooks: Sequence[Path]) -> Path | None:
+    """Move executed notebooks of one folder, and their pages, to `FOLDER.1`, `.2`, …; says where, if any were there."""
+    left = [file for path in notebooks for file in (path, path.with_suffix(".html")) if file.exists()]
+    if not left:
+        return None
+    aside = aside_of(left[0].parent.resolve())
+    aside.mkdir()
+    for file in left:
+        file.rename(aside / file.name)
+    return aside
+
+
+def _execute(path: Path, target: Path, values: Mapping[str, Any]) -> None:
+    """Run one notebook by papermill into `target`, and write its page, also where it fails on the way."""
+    import papermill as pm
+    from nbclient.exceptions import DeadKernelError
+
+    what = ""
+    try:
+        pm.execute_notebook(
+            str(path),
+            str(target),
+            values,
+            kernel_name=NAME,
+            cwd=str(path.parent if CHECKOUT else Path.cwd()),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+        )
+    except pm.PapermillExecutionError as error:
+        what = f"{error.ename}: {str(error.evalue).splitlines()[0]}" if error.evalue else error.ename
+    except DeadKernelError:
+        what = "its kernel died, which is often for want of memory"
+    _write_html(target)
+    if what:
+        raise RunFailed(f"{path.name} failed: {what} (see {target})")
 
 
 def _typed(name: str, text: str, declared: Mapping[str, Any]) -> Any:
@@ -275,3 +319,28 @@ def open_labels(
     root, classes, splits = (None if p is None else from_project(p) for p in (image_root, classes_file, splits_file))
     table = read_labels(file, root, classes, splits, tag_delimiter)
     return table if corrections is None else correct(table, read_corrections(from_project(corrections)))
+
+
+def planted(table: LabelTable) -> str:
+    """What there is to find in the built-in data; "" for any other."""
+    about = table.source.parent / "demo.json"
+    if not about.exists():
+        return ""
+    return (
+        "These are the built-in data, with faults planted to be found:\n"
+        f"- {read_json(about)['noise']:.0%} of the labels of each class are missing, and others are there wrongly: "
+        "notebook 04 looks for them, truth.csv has the right ones\n"
+        "- one image in ten is dark: does the network do worse on these? (04)\n"
+        "- a few images stand once more in another split, a little changed, and one is a copy: told below\n"
+        "- four files cannot be used: told below"
+    )
+
+
+def use_of_answers(run: Path) -> str:
+    """The lines by which the corrections of a run are used, and by which one sees what they brought."""
+    return (
+        f'corrections = "{run / "corrections.csv"}"  # in notebook 02\n\n'
+        f'found = mw.compare_runs(mw.Run("{aside_of(run)}"), mw.Run("{run}"), "test")  # after it has trained again\n'
+        "print(found)  # found.classes: by class; found.flips: the labels of which only one run is right\n"
+        "views.show(views.flip_gallery(found.flips, run.root))"
+    )

@@ -8,6 +8,12 @@ from typing import NoReturn
 from . import __version__
 from .settings import Settings, default_text
 
+FIRST_STEPS = """first steps:
+  mlworkbench lab                              the notebooks, or without them:
+  mlworkbench demo-data signs                  a data set to try things on
+  mlworkbench check signs/labels.csv           then train, tune and evaluate: each says what comes next
+  mlworkbench import FOLDER --out labels.csv   your own data"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -19,9 +25,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mlworkbench",
         description="Multi-label image classification with Ultralytics YOLO networks.",
+        epilog=FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(command=None)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands, each with --help")
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
@@ -31,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def labelled(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "labels", metavar="LABELS", help='rows such as a.jpg,"[0, 1, 1, 0]", or other forms: see README'
+            "labels", metavar="LABELS", help='rows such as a.jpg,"[0, 1, 1, 0]", or other forms: see docs/labels.md'
         )
         sub.add_argument("--root", metavar="DIR", help="where image paths start (default: the folder of LABELS)")
         sub.add_argument("--classes", metavar="FILE", help="class names, one a line (default: classes.txt beside it)")
@@ -54,11 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
     def moved(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--root", metavar="DIR", help="where the run's images are, if no longer where they were")
 
-    sub = command("demo-data", "make the built-in data set: digits on photographs, ten labels")
+    sub = command("demo-data", "make the built-in data set: signs on photographs, with faults to be found")
     sub.add_argument("dir", metavar="DIR")
-    sub.add_argument("--images", type=int, default=3000, metavar="N", help="how many (3000)")
-    sub.add_argument("--seed", type=int, default=0, metavar="N")
-    sub.add_argument("--label-noise", type=float, default=0.0, metavar="F", help="share of labels to flip (0)")
+    sub.add_argument("--images", type=int, default=3400, metavar="N", help="how many (3400)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="decides all of it (0)")
+    sub.add_argument(
+        "--label-noise", type=float, default=0.03, metavar="F", help="share of present labels that are missing (0.03)"
+    )
 
     sub = command("check", "check a labels file and every image it names")
     labelled(sub)
@@ -107,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     others = (known.name for known in fields(Settings) if known.metadata["flag"] is None and known.type is not dict)
     sub.add_argument(
         "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help=f"another setting: {', '.join(sorted(others))} (README says what they do)",
+        help=f"another setting: {', '.join(sorted(others))} (docs/training.md says what they do)",
     )  # fmt: skip
     existing = sub.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in RUN, if there is one")
@@ -123,20 +134,59 @@ def make_parser() -> argparse.ArgumentParser:
         help="beta; the precision or recall to hold; price of a miss / price of a false alarm; the miss rate to stay "
         "under",
     )  # fmt: skip
+    sub.add_argument(
+        "--confidence", type=float, metavar="X",
+        help="with which a precision, recall or miss rate holds on new images (a guarantee 0.9; else on these images)",
+    )  # fmt: skip
+    sub.add_argument("--jointly", action="store_true", help="with that confidence for all classes at once")
     sub.add_argument("--global", action="store_true", dest="one_for_all", help="one threshold for all classes")
-    sub.add_argument("--calibrate", action="store_true", help="Platt scaling of each class's probabilities first")
+    sub.add_argument(
+        "--anyway", action="store_true", help="tune where it may not pay, and classes that are not learnt, too"
+    )
+    sub.add_argument(
+        "--calibrate", action=argparse.BooleanOptionalAction,
+        help="Platt scaling of each class's probabilities first (where the training's loss bends them: asl, "
+        "positive_weight)",
+    )  # fmt: skip
+    effort = sub.add_mutually_exclusive_group()
+    effort.add_argument(
+        "--review-share", type=float, metavar="F",
+        help="share of the images that a person looks at: those whose p lies in a zone around a class's threshold",
+    )  # fmt: skip
+    effort.add_argument(
+        "--review-hours", type=float, metavar="H",
+        help="the same by the hours that a person has for each 1,000 images, at 10 s an image",
+    )  # fmt: skip
     sub.add_argument("--replace", action="store_true", help="thresholds set by hand too; they are kept beside")
 
-    sub = command("evaluate", "score a split at the saved thresholds")
+    sub = command("evaluate", "score the test split, or other labels, at the saved thresholds")
     sub.add_argument("run", metavar="RUN")
     which = sub.add_mutually_exclusive_group()
     which.add_argument("--split", default="test", choices=("train", "val", "test"), help="(test)")
     which.add_argument("--labels", metavar="LABELS", help="another labels file instead of a split of the run's own")
     sub.add_argument("--root", metavar="DIR", help="where the images are: of LABELS, or the run's, if they have moved")
     sub.add_argument("--corrections", metavar="FILE", help="score against the labels as these corrections have them")
+    sub.add_argument(
+        "--prevalence", metavar="FILE",
+        help="CSV class,prevalence: also what precision, F1 and AP would be where classes are that frequent",
+    )  # fmt: skip
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON")
 
-    sub = command("predict", "predict images")
+    sub = command("errors", "rank labels by how likely they are wrong")
+    sub.add_argument("run", metavar="RUN")
+    moved(sub)
+    sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
+    seen = sub.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--folds", type=int, metavar="K",
+        help="training images by K models, each of those that it was not trained on (default from trained weights)",
+    )  # fmt: skip
+    seen.add_argument(
+        "--in-sample", action="store_true", help="training images by the run itself (default from random weights)"
+    )
+    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
+
+    sub = command("predict", "say what is in other images")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument(
         "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
@@ -155,6 +205,16 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--address", metavar="HOST:PORT", help="of a Ray cluster that finds RUN's images where they are here"
     )
+
+    sub = command(
+        "health", "compare new images with validation: what is called present, how frequent classes are, drift"
+    )
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument(
+        "source", metavar="SOURCE", nargs="+", help="image(s), folder, glob, labels file or file of image paths"
+    )
+    sub.add_argument("--root", metavar="DIR", help="where the paths of a file start (default: its folder)")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write what was found as JSON")
 
     sub = command("export", "write the network for other programs, held against the workbench first")
     sub.add_argument("run", metavar="RUN")
@@ -181,28 +241,14 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, metavar="FILE.html", help="(default for one run: RUN/report.html)")
 
     sub = command("runs", "list the runs below a folder, the newest first")
-    sub.add_argument("dir", type=Path, metavar="DIR")
-
-    sub = command("errors", "rank labels by how likely they are wrong")
-    sub.add_argument("run", metavar="RUN")
-    moved(sub)
-    sub.add_argument("--split", default="val", choices=("train", "val", "test"), help="(val)")
-    seen = sub.add_mutually_exclusive_group()
-    seen.add_argument(
-        "--folds", type=int, metavar="K",
-        help="training images by K models, each of those that it was not trained on (default from trained weights)",
-    )  # fmt: skip
-    seen.add_argument(
-        "--in-sample", action="store_true", help="training images by the run itself (default from random weights)"
-    )
-    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="write all of them (else the first 20 are shown)")
+    sub.add_argument("dir", nargs="?", default=Path("runs"), type=Path, metavar="DIR", help="(runs)")
 
     sub = command("lab", "copy the notebooks into a folder and open JupyterLab there")
     sub.add_argument("dir", nargs="?", default=Path(), type=Path, metavar="DIR", help="(this folder)")
     sub.add_argument("options", nargs="*", metavar="-- OPTION", help="JupyterLab's own, such as --no-browser")
 
-    sub = command("notebooks", "run the ordered notebooks")
+    sub = command("notebooks", "run the ordered notebooks, or lessons")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR")
-    sub.add_argument("--only", default="", metavar="01,02", help="numbers of notebooks (all)")
+    sub.add_argument("--only", default="", metavar="01,L4", help="numbers, or lessons: all of these (all but lessons)")
     sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     return parser

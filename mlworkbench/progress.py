@@ -1,5 +1,6 @@
-"""Progress bar: on a terminal, in a notebook as one line, elsewhere silent."""
+"""Progress: lines that say what is going on, and bars on a terminal and in a notebook."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -7,6 +8,13 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+FORMAT = "{desc} {percentage:3.0f}% |{bar}| {remaining} left, {rate_fmt}{postfix}"
+
+
+def say(text: str) -> None:
+    """Print what is no fault but good to know, unless warnings are not to be heard either."""
+    if logging.getLogger("mlworkbench").isEnabledFor(logging.WARNING):
+        print(text, flush=True)
 
 
 def progress_bar(total: int, what: str, done: int = 0, silent: bool = False, unit: str = "images") -> tqdm:
@@ -15,7 +23,8 @@ def progress_bar(total: int, what: str, done: int = 0, silent: bool = False, uni
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kind = _NotebookBar if hasattr(shell, "kernel") else tqdm
     hidden = silent or (kind is tqdm and not sys.stderr.isatty())
-    return kind(total=total, initial=done, desc=what, unit=f" {unit}", disable=hidden, leave=False, smoothing=0.1)
+    look = {"bar_format": FORMAT, "unit": f" {unit}", "leave": False, "smoothing": 0.1}
+    return kind(total=total, initial=done, desc=what, disable=hidden, **look)
 
 
 def counted(items: Sequence[T], what: str, unit: str, silent: bool = False) -> Iterator[T]:

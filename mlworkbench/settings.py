@@ -3,7 +3,7 @@
 import json
 import operator
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, NoReturn, get_args
 
 from .exceptions import WorkbenchError
@@ -131,6 +131,11 @@ class Settings:
 
 
 FREE = tuple(known.name for known in fields(Settings) if known.metadata["free"])
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides what is trained; what is left out is as it is by default."""
+    return {key: value for key, value in {**asdict(Settings()), **settings}.items() if key not in FREE}
 
 
 def refuse_other(name: str, value: Any, own: Any) -> NoReturn:

@@ -59,8 +59,12 @@ def number(p: float) -> str:
 
 
 def shown(value: float, digits: int = 4) -> str:
-    """A score as people see it: `–` where it is undefined."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    """A score as people see it: `–` where it is undefined, `<0.001` where it would seem to be 0 and is not."""
+    text = "–" if math.isnan(value) else f"{value:.{digits}f}"
+    if value and text.strip("-0.") == "":
+        least = f"{10**-digits:.{digits}f}"
+        return f"<{least}" if value > 0 else f">-{least}"
+    return text
 
 
 def by_reason(told: Iterable[tuple[T, str]]) -> dict[str, list[T]]:

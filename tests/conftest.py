@@ -35,10 +35,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def demo_labels(tmp_path_factory):
-    """The labels file of 60 digit scenes."""
+    """The labels file of 70 images of signs."""
     from mlworkbench.data.demo import make_demo
 
-    return make_demo(tmp_path_factory.mktemp("demo") / "scenes", images=60, seed=1)
+    return make_demo(tmp_path_factory.mktemp("demo") / "scenes", images=70, seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +65,16 @@ def handmade_run(tmp_path_factory):
     run, root = Run(folder / "run"), folder / "images"
     root.mkdir()
     run.write_state(format_version=1, class_names=HOSTILE_NAMES, status="finished", image_root=str(root))
-    rows = []
-    for split, images in (("val", 120), ("test", 80)):
+    sizes = {"val": 120, "test": 80}
+    rows = [(f"{split}{i}.png", split) for split, images in sizes.items() for i in range(images)]
+    pd.DataFrame(rows, columns=["image_path", "split"]).to_csv(run.folder / folder_of.SPLITS, index=False)
+    for split, images in sizes.items():
         y = (rng.random((images, 4)) < [0.4, 0.3, 0.2, 0.06]).astype(np.int8)
         paths = np.array([f"{split}{i}.png" for i in range(images)], object)
         for path in paths:
             Image.new("RGB", (24, 24), tuple(rng.integers(0, 256, 3).tolist())).save(root / path)
         logits = rng.normal(2 * y - 2, 1.2).astype(np.float32)
         run.write_predictions(Predictions(paths, HOSTILE_NAMES, logits, y, split), split)
-        rows += [(path, split) for path in paths]
-    pd.DataFrame(rows, columns=["image_path", "split"]).to_csv(run.folder / folder_of.SPLITS, index=False)
     return run
 
 

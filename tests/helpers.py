@@ -152,9 +152,6 @@ def finished_run(folder, names, seed=0, images=80):
         settings=asdict(Settings(epochs=3, flip=True, backbone_rate=0.5)), versions={"torch": "9.9"},
     )  # fmt: skip
     logits = rng.normal(2.5 * y - 2, 1.3).astype(np.float32)
-    for part in ("val", "test"):
-        its = split == part
-        run.write_predictions(Predictions(paths[its], names, logits[its], y[its], part), part)
     files = {
         "splits.csv": write_csv(zip(paths, split, strict=True), ("image_path", "split")),
         "history.csv": write_csv(
@@ -170,5 +167,8 @@ def finished_run(folder, names, seed=0, images=80):
     }
     for name, content in files.items():
         write_whole(run.folder / name, content)
+    for part in ("val", "test"):
+        its = split == part
+        run.write_predictions(Predictions(paths[its], names, logits[its], y[its], part), part)
     run.save_thresholds(tune_thresholds(calibrate(run.predictions("val", raw=True))))
     return run

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from mlworkbench import Predictions, Run
+from mlworkbench import Predictions, Run, calibrate
 from mlworkbench.cli import main
+from mlworkbench.decisions.tuning import DRAWN
+from mlworkbench.exceptions import Interrupted
 from mlworkbench.files import write_json
 from mlworkbench.runs.folder import FORMAT_VERSION
 
@@ -24,6 +26,7 @@ def cli_run(demo_labels, tmp_path_factory):
 
 
 def refused(capsys, *arguments, status=2):
+    capsys.readouterr()  # what was said before is not about this
     assert main([str(argument) for argument in arguments]) == status
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err and captured.err.startswith("error: ")
@@ -39,11 +42,12 @@ def test_the_whole_path(cli_run, demo_labels, tmp_path, capsys):
     assert f"test mAP {scores['map']:.4f}" in capsys.readouterr().out
     assert scores == json.loads((cli_run / "metrics/test.json").read_text())
     assert main(["predict", str(cli_run), str(demo_labels), "--out", str(tmp_path / "p.csv")]) == 0
-    assert len(list(csv.DictReader((tmp_path / "p.csv").open()))) == 61
+    assert len(list(csv.DictReader((tmp_path / "p.csv").open()))) == 77
     assert main(["errors", str(cli_run), "--out", str(tmp_path / "e.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "e.csv").open()))
     assert (
-        list(rows[0]) == ["rank", "image_path", "split", "class", "label", "probability", "score"] and len(rows) == 90
+        list(rows[0]) == ["rank", "image_path", "split", "class", "label", "probability", "score"]
+        and len(rows) == 17 * 14
     )
     assert main(["errors", str(cli_run)]) == 0
 
@@ -52,13 +56,13 @@ def test_check_says_what_it_found(demo_labels, tmp_path, capsys):
     assert main(["check", str(demo_labels), "--json", str(tmp_path / "c.json")]) == 0
     found = json.loads((tmp_path / "c.json").read_text())
     assert list(found) == ["rows", "class_names", "faults", "quarantine", "warnings", "splits"]
-    assert [row["line"] for row in found["quarantine"]] == [62, 63] and found["splits"] == {
-        "train": 42,
-        "val": 9,
-        "test": 10,
+    assert [row["line"] for row in found["quarantine"]] == [73, 74, 75, 76] and found["splits"] == {
+        "train": 43,
+        "val": 17,
+        "test": 17,
     }
     out = capsys.readouterr().out
-    assert "63 rows, 10 classes" in out and "images/not_an_image.jpg: not an image" in out
+    assert "81 rows, 14 classes" in out and "images/not_an_image.jpg: not an image" in out
 
 
 def test_faults_in_labels_are_told_with_file_and_line(write_labels, tmp_path, capsys):
@@ -189,14 +193,16 @@ def test_the_package_imports_without_the_heavy_ones():
 def test_the_numpy_half_never_imports_torch():
     half = [
         f"{room}.{file.stem}"
-        for room in ("tables", "data", "imports", "scoring")
+        for room in ("tables", "data", "imports", "scoring", "decisions")
         for file in (PROJECT / "mlworkbench" / room).glob("*.py")
     ]
     half += [
         "notebooks",
         "analysis.errors",
         "analysis.slices",
-        *(f"views.{name}" for name in ["style", "plots", "live", "galleries"]),
+        "analysis.compare",
+        *(f"runs.{name}" for name in ["folder", "run", "other", "listing"]),
+        *(f"views.{name}" for name in ["style", "plots", "live", "galleries", "tuner"]),
     ]
     half = [f"mlworkbench.{name.removesuffix('.__init__')}" for name in half]
     loaded = python(f"import sys, {', '.join(half)}\nprint(*sys.modules)").split()
@@ -233,14 +239,15 @@ def scored_run(tmp_path):
 
 def test_tune_with_every_objective(scored_run, capsys):
     for objective, target, missed in (
-        ("f1", None, "f1 cannot be met for 1 of 3 classes (no positive to tune on): none"),
-        ("fbeta", "2", "fbeta 2 cannot be met for 1 of 3 classes (no positive"),
+        ("f1", None, "f1 cannot be met for 1 of 3 classes (no positive, or not learnt): none"),
+        ("fbeta", "2", "fbeta 2 cannot be met for 1 of 3 classes (no positive,"),
         ("cost", "5", "cost 5 cannot be met for 1 of 3"),
         ("precision", "0.8", "precision 0.8 cannot be met for 1 of 3 classes (nothing is called present): none"),
         ("recall", "0.9", "recall 0.9 cannot be met for 1 of 3 classes (everything is called present): none"),
         ("guarantee", "0.1", "guarantee 0.1 cannot be met for 2 of 3 classes (everything is called present): $b, none"),
     ):
-        assert main(["tune", str(scored_run), "--objective", objective, *(["--target", target] if target else [])]) == 0
+        how = [*(["--target", target] if target else []), *(["--anyway"] if objective in DRAWN else [])]
+        assert main(["tune", str(scored_run), "--objective", objective, *how]) == 0
         assert missed in capsys.readouterr().out
         saved = json.loads((scored_run / "thresholds.json").read_text())
         assert (saved["objective"], saved["split"], saved["run"]) == (objective, "val", "scored")
@@ -252,6 +259,70 @@ def test_tune_with_every_objective(scored_run, capsys):
     assert "takes no target" in refused(capsys, "tune", scored_run, "--target", "0.5")
 
 
+def test_tune_keeps_one_half_where_tuning_cannot_be_told_to_pay(scored_run, capsys):
+    file = scored_run / "thresholds.json"
+    assert main(["tune", str(scored_run)]) == 0
+    said, saved = capsys.readouterr().out, json.loads(file.read_text())
+    assert "cannot be told from nothing" in said and "so 0.5 stays" in said
+    assert {row["threshold"] for row in saved["classes"].values()} == {0.5}
+    assert (saved["objective"], saved["split"], saved["confidence"]) == ("default", "val", None)
+    assert [row["learnt"] for row in saved["classes"].values()] == [True, True, None]
+    assert saved["gain"]["low"] <= 0 < saved["gain"]["high"] and saved["gain"]["objective"] == "f1"
+    assert main(["tune", str(scored_run), "--anyway"]) == 0
+    said, asked = capsys.readouterr().out, json.loads(file.read_text())
+    assert asked["objective"] == "f1" and asked["gain"] == saved["gain"] and "is used as asked" in said
+    assert len({row["threshold"] for row in asked["classes"].values()}) == 3
+
+
+def test_tune_with_a_confidence(scored_run, capsys):
+    file = scored_run / "thresholds.json"
+    for how, met in (
+        (["recall", "--target", "0.9", "--confidence", "0.9"], [True, False, False]),
+        (["recall", "--target", "0.9", "--confidence", "0.9", "--jointly"], [True, False, False]),
+        (["precision", "--target", "0.8", "--confidence", "0.9"], [True, False, False]),
+        (["guarantee", "--target", "0.1", "--confidence", "0.95"], [True, False, False]),
+    ):
+        assert main(["tune", str(scored_run), "--objective", *how]) == 0
+        said, saved = capsys.readouterr().out, json.loads(file.read_text())
+        assert [row["met"] for row in saved["classes"].values()] == met, how
+        assert saved["confidence"] == float(how[4]) and saved["jointly"] == ("--jointly" in how)
+        assert ("all 3 classes at once" in said) == saved["jointly"]
+    assert "takes no confidence" in refused(capsys, "tune", scored_run, "--confidence", "0.9")
+    assert "jointly is for a confidence" in refused(
+        capsys, "tune", scored_run, "--objective", "recall", "--target", "0.9", "--jointly"
+    )
+
+
+def test_a_share_of_the_images_for_a_person(scored_run, capsys):
+    assert main(["tune", str(scored_run), "--review-share", "0.1"]) == 0
+    told, run = capsys.readouterr().out, Run(scored_run)
+    val, thresholds = run.predictions("val"), run.thresholds()
+    rows = json.loads((scored_run / "thresholds.json").read_text())["classes"]
+    low, high = np.float32([row["review"] for row in rows.values()]).T
+    asked = (val.probabilities >= low) & (val.probabilities < high)
+    assert (asked == thresholds.asks(val)).all() and asked.any(1).sum() == 12 and not asked[:, 2].any()
+    for name, row in rows.items():
+        low, high = row["review"]
+        line = next(line for line in told.splitlines() if line.startswith(f"{name} "))
+        assert line.endswith(f"  {low:.4f} ≤ p < {high:.4f}" if low < high else "  –")
+    said = re.search(r"^with (.*)% of the images looked at .* macro F1 (.*) → (.*) on validation, cross-v", told, re.M)
+    assert 3 < float(said[1]) < 20 and float(said[2]) < float(said[3])
+    assert main(["evaluate", str(scored_run)]) == 0
+    scores = json.loads((scored_run / "metrics/test.json").read_text())
+    found = scores["review"]
+    assert found["f1_macro"] > scores["f1_macro"] and found["labels"] >= 1 and 0.02 < found["share"] < 0.25
+    assert f"with a person for the {found['share']:.1%} of the images that lie in a zone" in capsys.readouterr().out
+    assert main(["tune", str(scored_run), "--review-hours", "0.5", "--objective", "cost", "--target", "3"]) == 0
+    assert "cost an image" in capsys.readouterr().out
+    assert Run(scored_run).thresholds().asks(val).any(1).sum() == round(0.18 * len(val))  # 180 of 1,000 in half an hour
+    before = (scored_run / "thresholds.json").read_bytes()
+    assert "expected a share above 0 and at most 1" in refused(capsys, "tune", scored_run, "--review-share", 1.5)
+    assert "at 10 s an image all of them take 2.78" in refused(capsys, "tune", scored_run, "--review-hours", 3)
+    assert (scored_run / "thresholds.json").read_bytes() == before
+    assert main(["tune", str(scored_run)]) == 0 and main(["evaluate", str(scored_run)]) == 0
+    assert "person" not in capsys.readouterr().out and Run(scored_run).thresholds().review is None
+
+
 def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     assert main(["tune", str(scored_run)]) == 0 and main(["evaluate", str(scored_run)]) == 0
     plain = json.loads((scored_run / "metrics/test.json").read_text())
@@ -261,7 +332,8 @@ def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     assert found["calibration_error"] < plain["calibration_error"] and found["map"] == plain["map"]
     run = Run(scored_run)
     scale = run.thresholds().calibration[0]
-    assert scale[0] < 0.8 and scale[2] == 1 and run.thresholds().tuned_on(run.predictions("val"))
+    common = calibrate(run.predictions("val", raw=True), "shifts").calibration[0, 2]
+    assert scale[0] < 0.8 and scale[2] == common and run.thresholds().tuned_on(run.predictions("val"))
     assert (run.predictions("test").probabilities[:, 0] != raw[:, 0]).any()
     assert (run.predictions("test", raw=True).probabilities == raw).all()
     assert f"F1 macro {found['f1_macro']:.4f} ({found['intervals']['f1_macro']['low']:.4f}" in capsys.readouterr().out
@@ -271,10 +343,25 @@ def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     column = run.class_names.index(row["class"].removeprefix("'"))
     assert float(row["probability"]) == pytest.approx(run.predictions("test").probabilities[place, column], abs=1e-6)
     (scored_run / "thresholds.json").write_text("{")
-    assert "held out" in capsys.readouterr().err
+    assert "neither the network nor" in capsys.readouterr().err
     assert "no readable JSON" in refused(capsys, "evaluate", scored_run)
     assert main(["tune", str(scored_run)]) == 0  # a damaged file does not stand in its own way
     assert Run(scored_run).thresholds().calibration is None
+
+
+@pytest.mark.parametrize("bent", [{"loss": "asl"}, {"loss": "bce", "positive_weight": 10.0}])
+def test_where_the_loss_bends_probabilities_they_are_calibrated_unless_refused(scored_run, capsys, bent):
+    state = json.loads((scored_run / "run.json").read_text())
+    write_json(scored_run / "run.json", state | {"settings": bent})
+    assert main(["tune", str(scored_run)]) == 0
+    what = "loss asl" if bent["loss"] == "asl" else "positive_weight 10"
+    assert f"calibrated first, since {what} bends probabilities" in capsys.readouterr().out
+    found = calibrate(Run(scored_run).predictions("val", raw=True)).calibration
+    np.testing.assert_allclose(Run(scored_run).thresholds().calibration, found)
+    for options, calibrated in ((["--no-calibrate"], False), (["--calibrate"], True)):
+        assert main(["tune", str(scored_run), *options]) == 0
+        assert "calibrated first" not in capsys.readouterr().out
+        assert (Run(scored_run).thresholds().calibration is not None) == calibrated
 
 
 def test_thresholds_set_by_hand_are_kept_until_asked_and_then_beside(scored_run, capsys):
@@ -285,7 +372,7 @@ def test_thresholds_set_by_hand_are_kept_until_asked_and_then_beside(scored_run,
     capsys.readouterr()
     option = re.search(r"were set by hand; (--\w+) tunes anew", refused(capsys, "tune", scored_run))[1]
     assert file.read_bytes() == by_hand and not (scored_run / "thresholds.json.1").exists()
-    assert main(["tune", str(scored_run), option]) == 0
+    assert main(["tune", str(scored_run), option, "--anyway"]) == 0
     assert json.loads(file.read_text())["objective"] == "f1"
     assert (scored_run / "thresholds.json.1").read_bytes() == by_hand
     run.save_thresholds(0.3)  # by hand again, and a rule that a person applies in the tuner
@@ -294,3 +381,46 @@ def test_thresholds_set_by_hand_are_kept_until_asked_and_then_beside(scored_run,
     run.save_thresholds(run.thresholds().default(run.class_names))
     assert (scored_run / "thresholds.json.2").read_bytes() == again and len(list(scored_run.glob("thresholds*"))) == 3
     assert main(["tune", str(scored_run)]) == 0
+
+
+def test_an_interrupt_says_what_is_kept(demo_labels, tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise Interrupted("training stopped in the first epoch; what was trained is kept")
+
+    monkeypatch.setattr(import_module("mlworkbench.training.fit"), "fit", stopped)
+    assert main(["train", str(demo_labels), "--run", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "training stopped in the first epoch; what was trained is kept\n"
+
+
+def test_without_a_command_the_first_steps_are_shown(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert out.index("demo-data") < out.index("first steps:") < out.index("mlworkbench import FOLDER")
+
+
+def test_each_step_says_the_next_beside_its_output(scored_run, tmp_path, capsys):
+    assert main(["demo-data", str(tmp_path / "two words"), "--images", "30"]) == 0
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == f"next: mlworkbench check '{tmp_path}/two words/labels.csv'"
+    assert "next:" not in told.out
+    labels = tmp_path / "two words/labels.csv"
+    classes = labels.parent / "classes.txt"
+    assert main(["check", str(labels), "--classes", str(classes)]) == 0
+    expected = f"next: mlworkbench train '{labels}' --classes '{classes}' --run runs/first"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
+    assert main(["tune", str(scored_run)]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: mlworkbench evaluate {scored_run}"
+    assert main(["errors", str(scored_run)]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[4] in ("present", "absent") and len(row) == 7
+
+
+def test_suspects_of_a_network_that_has_learnt_too_little_are_told_with_that(scored_run, capsys):
+    assert main(["tune", str(scored_run)]) == 0
+    file = scored_run / "thresholds.json"
+    saved = json.loads(file.read_text())
+    saved["classes"]["a"]["learnt"] = False
+    write_json(file, saved)
+    capsys.readouterr()
+    assert main(["errors", str(scored_run)]) == 0
+    assert "learnt" in capsys.readouterr().err.splitlines()[0]

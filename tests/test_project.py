@@ -1,7 +1,10 @@
 """What holds for the project as a whole."""
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -11,9 +14,22 @@ from conftest import PROJECT
 PACKAGE = PROJECT / "mlworkbench"
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent.name != "static")  # what lies there is data
 # The house, as docs/architecture.md draws it: a room may import itself, what can be reached from it, and the ground.
-ROOMS = ("tables", "data", "imports", "network", "scoring", "runs", "training", "analysis", "views", "deploy")
+ROOMS = (
+    "tables",
+    "data",
+    "imports",
+    "network",
+    "scoring",
+    "decisions",
+    "runs",
+    "training",
+    "analysis",
+    "views",
+    "deploy",
+    "reports",
+)
 GROUND = ("exceptions", "files", "progress", "settings", "text")
-ROOF = ("__init__", "__main__", "cli", "notebooks", "parser")
+ROOF = ("__init__", "__main__", "cli", "lessons", "notebooks", "parser", "screen")
 ULTRALYTICS = {"network/foreign", "network/model", "training/ultralytics_arguments",
                "training/ultralytics_route", "training/yolo"}  # fmt: skip
 
@@ -113,13 +129,15 @@ def test_rooms_stay_small(room):
 
 # More than the 900 lines that a room should have.
 CEILINGS = {
-    "data": 1420,
-    "deploy": 1340,
+    "analysis": 1285,
+    "data": 1500,
+    "deploy": 1360,
     "imports": 2080,
     "network": 980,
+    "roof": 1220,
     "tables": 1120,
     "training": 1400,
-    "views": 1640,
+    "views": 1660,
 }
 
 
@@ -129,6 +147,17 @@ def test_the_environment_file_names_nothing_that_pyproject_does_not():
     *conda, pip = environment["dependencies"]
     assert conda == [f"python {project['requires-python']}", "pip"] and pip == {"pip": ["-e .[test]"]}
     assert "test" in project["optional-dependencies"]
+
+
+def test_binder_gets_a_python_that_is_tested_and_nothing_for_tests():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    file = PROJECT / "binder" / "environment.yml"
+    (python, pip, installed) = yaml.safe_load(file.read_text())["dependencies"]
+    name, version = python.split("=")  # of `>=` Binder would make a Python of its own choice
+    assert name == "python" and f"Programming Language :: Python :: {version}" in project["classifiers"]
+    assert pip == "pip" and installed["pip"][0] == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    (package,) = installed["pip"][1:]
+    assert (file.parent / package.removeprefix("-e ")).resolve() == PROJECT  # from Binder's folder, without an extra
 
 
 def test_the_lock_holds_versions_only_and_every_dependency():
@@ -143,11 +172,72 @@ def test_the_lock_holds_versions_only_and_every_dependency():
 
 def test_the_front_page_and_the_rooms_are_what_they_say():
     import mlworkbench
-    from mlworkbench import analysis, data, deploy, imports, network, runs, scoring, tables, training, views
+    from mlworkbench import analysis, data, decisions, deploy, imports, network, runs, scoring, tables, training, views
 
-    for place in (mlworkbench, analysis, data, deploy, imports, network, runs, scoring, tables, training, views):
+    for place in (
+        mlworkbench,
+        analysis,
+        data,
+        decisions,
+        deploy,
+        imports,
+        network,
+        runs,
+        scoring,
+        tables,
+        training,
+        views,
+    ):
         assert place.__doc__ and place.__all__
         for name in place.__all__:
             assert getattr(place, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = mlworkbench.nonsense
+
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def anchors_of(page):
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), link
+        assert not anchor or anchor in anchors_of(there), link
+
+
+def test_the_front_page_is_short_and_shows_every_notebook():
+    text = (PROJECT / "README.md").read_text()
+    assert len(text.splitlines()) <= 130
+    for notebook in (PROJECT / "notebooks").glob("*.ipynb"):
+        assert f"docs/images/{notebook.name[:2]}.webp)](notebooks/{notebook.name})" in text
+    images = [*(PROJECT / "docs/images").iterdir()]
+    assert sum(file.stat().st_size for file in images) < 1.5e6
+    assert all(any(file.name in page.read_text() for page in PAGES) for file in images), "a picture that no page shows"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_uv_trusts_what_pip_trusts(tmp_path):
+    environment = {name: text for name, text in os.environ.items() if not re.search("CERT|CA_BUNDLE", name)}
+    environment |= {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    (tmp_path / "pip.conf").write_text("[global]\ncert = /told/pip.pem\n")
+
+    def said(**told):
+        command = ["make", "--always-make", "--dry-run", "setup"]
+        done = subprocess.run(command, cwd=PROJECT, env=environment | told, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if "uv pip install" in line]
+
+    for told, file in (
+        ({"PIP_CERT": "/a.pem"}, "/a.pem"),
+        ({"REQUESTS_CA_BUNDLE": "/b.pem"}, "/b.pem"),
+        ({}, "/told/pip.pem"),
+    ):
+        lines = said(**told)
+        assert lines and all(line.startswith(f'UV_SYSTEM_CERTS=1 SSL_CERT_FILE="{file}" ') for line in lines)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+from mlworkbench.notebooks import FOLDER, ordered
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -19,7 +21,9 @@ def installed(tmp_path_factory):
     (wheel,) = folder.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     static = ("views/static/review.js", "deploy/static/predict.py", "deploy/static/app.py", "deploy/static/card.md.j2")
-    assert {"mlworkbench/_notebooks/01_inspect_data.ipynb", *(f"mlworkbench/{name}" for name in static)} <= {*names}
+    assert {f"mlworkbench/{name}" for name in static} <= {*names}
+    notebooks = {str(path.relative_to(FOLDER)) for path in [*ordered(), *ordered(["lessons"])]}
+    assert {name.removeprefix("mlworkbench/_notebooks/") for name in names if name.endswith(".ipynb")} == notebooks
     assert not [name for name in names if name.startswith(("tests", "notebooks", "benchmarks", "runs", "data"))]
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     python = folder / "env/bin/python"
@@ -46,7 +50,7 @@ def test_an_installed_wheel_works_far_from_the_checkout(installed, demo_labels, 
 
     where = [python, "-c", "import mlworkbench; print(mlworkbench.__file__)"]
     assert "site-packages" in subprocess.run(where, cwd=place, env=environment, capture_output=True, text=True).stdout
-    assert "63 rows, 10 classes" in run("check", demo_labels)
+    assert "81 rows, 14 classes" in run("check", demo_labels)
     run("notebooks", "--out", "out", "--only", "01", "-p", "labels_file", demo_labels)
     assert (place / "out/01_inspect_data.html").exists()
     assert (place / "runs/demo/inspect/summary.json").exists()  # the default run_dir starts here

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from ..data.labels import LabelTable
+from ..decisions.thresholds import Thresholds
+from ..decisions.tuning import tune_thresholds
+from ..exceptions import Interrupted
 from ..network.foreign import quietly
 from ..runs.folder import holds_run
 from ..runs.run import Run
 from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds, tune_thresholds
-from ..settings import FREE, Settings
+from ..settings import decisive
 from ..training.fit import fit
 
 # What a user writes for each; the softmax needs more, since it knows one class an image and no labels file.
@@ -62,35 +63,33 @@ def train_all(
 
     Raises
     ------
-    KeyboardInterrupt : an interrupt ended one of them; the next call takes it up
+    Interrupted : an interrupt ended one of them; the next call takes it up
     """
     runs: dict[str, Run] = {}
     for name, own in APPROACHES.items():
         wanted = {**settings, **own}
         run = Run(folder / name)
         same = holds_run(run.folder) and run.status != "failed"
-        same = same and _decisive(run.state["settings"]) == _decisive(wanted)
+        same = same and decisive(run.state["settings"]) == decisive(wanted)
         with quietly() if runs else nullcontext():  # what the first has said of the images is true of all
             runs[name] = fit(table, run.folder, overwrite=not same, resume=same, **wanted)
         if runs[name].status == "interrupted":  # who stopped this one does not want the next
-            raise KeyboardInterrupt
+            raise Interrupted(f"{name} was stopped and is kept; run this again to take it up")
         if on_run is not None:
             on_run(name, runs[name])
     return runs
 
 
-def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides what is trained; what is left out is as it is by default."""
-    return {key: value for key, value in {**asdict(Settings()), **settings}.items() if key not in FREE}
-
-
 def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
     """Scores and costs of each run, one row a run, its thresholds tuned for F1 on validation.
 
+    The seconds are those of the epochs at the pace of the median one: what the first epoch has to set up for all of
+    them, imports and caches, counts for none.
+
     Returns
     -------
-    Columns `mAP, low, high` (95 % interval), `macro F1, whole set right, seconds to train, images/s, lines of code`;
-    the split is in `attrs`
+    Columns `mAP, low, high` (95 % interval), `classes undefined` (left out of the means), `macro F1, whole set right,
+    seconds to train, images/s, lines of code`; the split is in `attrs`
     """
     rows = {}
     for name, run in runs.items():
@@ -105,9 +104,10 @@ def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
             "mAP": scores["map"],
             "low": interval["low"],
             "high": interval["high"],
+            "classes undefined": scores["undefined"],
             "macro F1": scores["f1_macro"],
             "whole set right": scores["exact_match"],
-            "seconds to train": run.state["seconds"],
+            "seconds to train": run.history.seconds.median() * len(run.history),
             "images/s": speed,
             "lines of code": len(CODE[name].splitlines()),
         }
@@ -117,7 +117,7 @@ def comparison(runs: Mapping[str, Run], split: str = "test") -> pd.DataFrame:
 
 
 def _tuned(run: Run) -> Thresholds:
-    return tune_thresholds(run.predictions("val"))
+    return tune_thresholds(run.validation())
 
 
 def telling_images(runs: Mapping[str, Run], number: int = 3, split: str = "test") -> pd.DataFrame:
@@ -155,7 +155,7 @@ def telling_images(runs: Mapping[str, Run], number: int = 3, split: str = "test"
 def _in_words(y: np.ndarray, present: np.ndarray, p: np.ndarray, names: list[str], exclusive: bool) -> str:
     missed = [names[c] for c in np.flatnonzero((y == 1) & ~present)]
     added = [names[c] for c in np.flatnonzero((y == 0) & present)]
-    parts = [f"{what} {', '.join(found)}" for what, found in (("misses", missed), ("adds", added)) if found]
+    parts = [f"{what} {', '.join(found)}" for what, found in (("misses", missed), ("wrongly finds", added)) if found]
     text = " and ".join(parts) or "the whole set"
     several = int((y == 1).sum())
     if exclusive and several > 1 and missed:

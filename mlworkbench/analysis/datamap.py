@@ -20,7 +20,10 @@ from ..settings import Settings
 
 log = logging.getLogger("mlworkbench")
 DIRECTIONS = 128  # of the features, in which near duplicates are sought
-LIMIT = 0.7  # cosine from which on two images are near duplicates; docs/decisions/019 has what it finds
+LIMIT = 0.7  # cosine from which on two images may be near duplicates; docs/decisions/019 has what it finds
+NEXT = 5  # images besides the other one, the last of which each of the two must be this many times further from
+APART = 5
+SAME = 0.999  # cosine from which on two images are near duplicates whatever else is near them
 BLOCK = 1000  # rows of a product at once
 EXACT = 20_000  # images up to which each is compared with each
 PROBES = 32  # cells of a larger map in which near duplicates of an image are sought
@@ -38,6 +41,7 @@ class MappedImages:
     split : [N] of "train", "val", "test"
     features : float32 [N, D]
     root : where the image paths start
+    untaught : whether the network began with random weights, so that what is alike to it need not look alike
     """
 
     predictions: Predictions
@@ -45,6 +49,7 @@ class MappedImages:
     split: np.ndarray
     features: np.ndarray
     root: Path
+    untaught: bool = False
 
     @classmethod
     def of(cls, run: Run) -> "MappedImages":
@@ -69,7 +74,10 @@ class MappedImages:
         assert values is not None and table.split is not None  # nobody asks it to stop
         said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)
         thresholds = run.thresholds()
-        return cls(thresholds.calibrated(said), thresholds.decide(said), table.split, values, table.root)
+        return cls(
+            thresholds.calibrated(said), thresholds.decide(said), table.split, values, table.root,
+            Path(settings.model).suffix in (".yaml", ".yml"),
+        )  # fmt: skip
 
     @cached_property
     def near(self) -> pd.DataFrame:
@@ -124,7 +132,10 @@ def project(features: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndar
 
 
 def near_duplicates(features: np.ndarray, split: np.ndarray, paths: np.ndarray) -> pd.DataFrame:
-    """Images that look much like one of another split: each with the most similar one there, from `LIMIT` on.
+    """Images that look much like one of another split: each with the most similar one there, if both stand apart.
+
+    What cosine is much depends on the network and on the place: where it tells little apart all are alike. So the two
+    must be `APART` times closer to each other than to the `NEXT`-th most similar of all other images.
 
     The similarity is the cosine of whitened features: a network's features differ mostly by what it has learnt to tell
     apart, and only in equal scales do the directions count by which two pictures of one class differ (Jégou and Chum,
@@ -157,10 +168,25 @@ def near_duplicates(features: np.ndarray, split: np.ndarray, paths: np.ndarray) 
         found = np.stack([np.minimum(rows, best), np.maximum(rows, best), similarity[rows]], axis=1)
     pairs = pd.DataFrame(found, columns=["a", "b", "similarity"])
     pairs = pairs[pairs.similarity >= LIMIT].drop_duplicates(["a", "b"])
+    if len(pairs):
+        around = np.maximum(*(_neighbourhood(values, pairs[side].to_numpy(int)) for side in ("a", "b")))
+        alike = pairs.similarity.to_numpy()
+        pairs = pairs[(APART * (1 - alike) <= 1 - around) | (alike >= SAME)]
     pairs = pairs.sort_values(["similarity", "a", "b"], ascending=[False, True, True], ignore_index=True)
     a, b = pairs.a.to_numpy(int), pairs.b.to_numpy(int)
     sides = {"a": paths[a], "split_a": split[a], "b": paths[b], "split_b": split[b]}
     return pd.DataFrame({**sides, "similarity": pairs.similarity.clip(upper=1)})
+
+
+def _neighbourhood(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The cosine of rows with the `NEXT`-th most similar image besides the most similar one, float32 [M].
+
+    Of more than `EXACT` images that many are asked, and correspondingly fewer of them are passed over.
+    """
+    some = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), EXACT)).astype(int))]
+    place = min(2 + max(1, round(NEXT * len(some) / len(values))), len(some))  # the first is the image itself
+    parts = np.split(rows, range(BLOCK, len(rows), BLOCK))
+    return np.concatenate([np.partition(values[part] @ some.T, -place, axis=1)[:, -place] for part in parts])
 
 
 def _most_similar(values: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

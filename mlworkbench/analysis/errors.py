@@ -1,11 +1,14 @@
 """Errors of a model: where it and the labels disagree, most confident first, and which classes it confuses."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from ..decisions.thresholds import Thresholds, margin
 from ..scoring.metrics import outcomes
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds, margin
 
 
 def disagreements(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame:
@@ -63,3 +66,10 @@ def confusions(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame
     share = images[a, b] / found["fn"].sum(0)[a]
     frame = pd.DataFrame({"missed": names[a], "predicted": names[b], "images": images[a, b], "share": share})
     return frame.sort_values(["images", "share"], ascending=False, kind="stable", ignore_index=True)
+
+
+def confused_images(predictions: Predictions, thresholds: Thresholds, row: Mapping[Any, Any]) -> np.ndarray:
+    """Paths [n] of the images of a row of `confusions`."""
+    found = outcomes(predictions.labels, thresholds.decide(predictions))
+    missed, added = (predictions.class_names.index(row[column]) for column in ("missed", "predicted"))
+    return predictions.paths[found["fn"][:, missed] & found["fp"][:, added]]

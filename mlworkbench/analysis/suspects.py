@@ -1,7 +1,7 @@
 """Suspects: labels ranked by how likely they are wrong, and the models that judge them."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
-from ..data.labels import LabelTable
+from ..data.labels import LabelTable, read_labels
 from ..data.prepare import prepare
 from ..data.splits import stratified_parts
-from ..exceptions import WorkbenchError
+from ..decisions.thresholds import Thresholds
+from ..exceptions import Interrupted, WorkbenchError
 from ..network.batches import ImageDataset
 from ..network.device import choose_device
 from ..network.foreign import quietly
@@ -21,6 +22,7 @@ from ..network.infer import batches_of, pooled_features
 from ..runs.folder import OUT_OF_FOLD, predictions_file, writing
 from ..runs.run import Run
 from ..scoring.calibration import calibrate
+from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
 from ..text import duration
 from ..training.fit import fit
@@ -31,6 +33,7 @@ BASES = {
     "held out": "neither the network nor the regression on its features has seen the label that it judges",
     "out of fold": "each label is judged by a model that was trained without it",
     "in sample": "the network was trained on these very labels, and believes some of the wrong ones too",
+    "by zone": "the run is not sure of these and leaves them to a person; the least sure come first",
 }
 
 
@@ -42,7 +45,7 @@ class Suspects:
     ----------
     ranking : see `rank_labels`
     predictions : what the labels were judged by
-    basis : "held out", "out of fold" or "in sample", see `BASES`
+    basis : "held out", "out of fold", "in sample" or "by zone", see `BASES`
     """
 
     ranking: pd.DataFrame
@@ -50,7 +53,7 @@ class Suspects:
     basis: str
 
     def __str__(self) -> str:
-        return f"{len(self.ranking):,} labels, judged {self.basis}: {BASES[self.basis]}"
+        return f"{len(self.ranking):,} labels: {BASES[self.basis]}"
 
 
 def find_suspects(
@@ -67,7 +70,9 @@ def find_suspects(
     splits. Training images out of fold (`out_of_fold`) where that was done before, where `folds` asks for it, and where
     the run began with trained weights: then it takes seconds and ranks better. A run from random weights judges its own
     training images better than networks do that had fewer of them to learn from, though it believes some wrong labels.
-    All by the mean of five views of each image, which ranks better than one (`benchmarks/noise.py` has the figures).
+    All by the mean of five views of each image, which ranks better than one, and calibrated (see `compared`) on what
+    the judge says of labels that it has not seen: those of val, or its own out of fold (`benchmarks/noise.py` has the
+    figures).
 
     Parameters
     ----------
@@ -92,20 +97,37 @@ def find_suspects(
             _judge(run, ("train",) if split == "train" else ("val", "test"))
         judged = replace(run.predictions(kept), split=split)
         basis = "in sample" if split == "train" else "held out"
-    return Suspects(rank_labels(judged, in_sample=basis == "in sample"), judged, basis)
+    unseen = judged if basis == "out of fold" else run.predictions("val")
+    return Suspects(rank_labels(judged, basis == "in sample", compared(unseen)), judged, basis)
 
 
-def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFrame:
+def compared(unseen: Predictions) -> np.ndarray:
+    """The calibration float64 [2, C] that makes a judge's classes comparable, from labels that it has not seen.
+
+    A loss that weighs positives more moves each class's logits by its own amount, and the first suspects would all be
+    of the class that it moved most. One scale for all classes and a shift for each (see `calibrate`): by a scale of its
+    own a class whose wrong labels are contradicted with confidence would seem less sure than one of which little is
+    known.
+    """
+    calibration = calibrate(unseen, "shifts").calibration
+    assert calibration is not None
+    return calibration
+
+
+def rank_labels(
+    predictions: Predictions, in_sample: bool = False, calibration: np.ndarray | None = None
+) -> pd.DataFrame:
     """Ranking of every known label by how likely it is wrong, the most suspect first.
 
     The score is a label's self-confidence, the probability that the predictions give the label as it is (Northcutt,
     Jiang and Chuang, "Confident Learning", JAIR 2021; for several labels Thyagarajan et al., arXiv 2211.13895): low is
-    suspect. It means something only where the model has not seen the label. Score and order rest on the logits as they
-    are: a calibration, which is another model's where judges stand in for the run, changes the `probability` alone.
+    suspect. It means something only where the model has not seen the label.
 
     Parameters
     ----------
     in_sample : rank training images by the very model that was trained on them
+    calibration : float64 [2, C] by which score and order go, see `compared`; None: by the logits as they are. That of
+        the predictions themselves is for how decisions are shown, and changes the `probability` alone.
 
     Returns
     -------
@@ -117,13 +139,21 @@ def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFra
     """
     if predictions.split == "train" and not in_sample:
         raise WorkbenchError("the model has seen the labels of its training images; rank them out of fold or in_sample")
-    y, p = predictions.labels, predictions.probabilities
-    raw = replace(predictions, calibration=None).probabilities
-    scores = np.where(y == 1, raw, 1 - raw)
+    y = predictions.labels
+    even = replace(predictions, calibration=calibration).probabilities
+    scores = np.where(y == 1, even, 1 - even)
+    scale, shift = (1, 0) if calibration is None else calibration
     rows, classes = np.nonzero(y >= 0)
-    sure = np.where(y == 1, 1, -1) * predictions.logits  # parts labels whose probabilities are 0 or 1 to the last bit
+    # The logits part labels whose probabilities are 0 or 1 to the last bit.
+    sure = np.where(y == 1, 1, -1) * (scale * predictions.logits + shift)
     order = np.lexsort((sure[rows, classes], scores[rows, classes]))
-    rows, classes = rows[order], classes[order]
+    return ranked(predictions, y, scores, rows[order], classes[order])
+
+
+def ranked(
+    predictions: Predictions, y: np.ndarray, scores: np.ndarray, rows: np.ndarray, classes: np.ndarray
+) -> pd.DataFrame:
+    """The labels y [N, C] at these rows and classes, in this order, with the columns of `rank_labels`."""
     return pd.DataFrame(
         {
             "rank": np.arange(1, len(rows) + 1),
@@ -131,10 +161,59 @@ def rank_labels(predictions: Predictions, in_sample: bool = False) -> pd.DataFra
             "split": "train" if predictions.split == OUT_OF_FOLD else predictions.split,
             "class": np.array(predictions.class_names, dtype=object)[classes],
             "label": y[rows, classes],
-            "probability": p[rows, classes],
+            "probability": predictions.probabilities[rows, classes],
             "score": scores[rows, classes],
         }
     )
+
+
+def known_truth(run: Run) -> LabelTable | None:
+    """The right labels of a run's images, where a file `truth.csv` lies beside its labels file, as in built-in data."""
+    labels = run.state.get("labels_file")  # a run on a table in memory has none
+    file = Path(labels or "").parent / "truth.csv"
+    return read_labels(file, **run.given) if labels and file.exists() else None
+
+
+def against_truth(
+    ranking: pd.DataFrame,
+    truth: LabelTable,
+    predictions: Predictions,
+    thresholds: Thresholds,
+    looks: Sequence[int] = (50, 100),
+) -> pd.DataFrame:
+    """What a person would gain who looks at the first suspects and mends the wrong ones, where the truth is known.
+
+    Parameters
+    ----------
+    ranking : see `rank_labels`
+    truth : the right labels; one that is unknown there is never wrong
+    predictions : what the network says of the split: it stays as it is, only the labels that it is held against change
+    looks : after how many of the first suspects
+
+    Returns
+    -------
+    A row for no look, for each of `looks` that are there, and for all: `first suspects, really wrong, of all wrong`
+    (share), `mAP, macro F1` against the labels so mended
+
+    Raises
+    ------
+    WorkbenchError : an image or a class that the truth does not have
+    """
+    place, column = ({key: i for i, key in enumerate(keys)} for keys in (truth.paths, truth.class_names))
+    paths, names = predictions.paths.tolist(), predictions.class_names
+    own, ours = ({key: i for i, key in enumerate(keys)} for keys in (paths, names))
+    if lost := [key for key in (*paths, *names) if key not in place and key not in column]:
+        raise WorkbenchError(f"{truth.source}: nothing of {lost[0]!r}; expected every image and class of the split")
+    right = truth.y[[place[path] for path in paths]][:, [column[name] for name in names]]
+    rows, classes = ranking.image_path.map(own).to_numpy(), ranking["class"].map(ours).to_numpy()
+    wrong = (right[rows, classes] >= 0) & (right[rows, classes] != ranking.label)
+    predictions, values, found = thresholds.calibrated(predictions), thresholds.aligned(names), []
+    for look in (0, *(look for look in looks if look < len(wrong)), len(wrong)):
+        at, labels = np.flatnonzero(wrong[:look]), predictions.labels.copy()
+        labels[rows[at], classes[at]] = right[rows[at], classes[at]]
+        scores = score(replace(predictions, y=labels), values, resamples=0)
+        found.append((look, len(at), len(at) / max(wrong.sum(), 1), scores["map"], scores["f1_macro"]))
+    return pd.DataFrame(found, columns=["first suspects", "really wrong", "of all wrong", "mAP", "macro F1"])
 
 
 def _judge(run: Run, splits: tuple[str, ...]) -> None:
@@ -144,7 +223,8 @@ def _judge(run: Run, splits: tuple[str, ...]) -> None:
     table = table.take(np.isin(table.split, splits))
     features, logits = seen(run, table)
     if "train" not in splits:
-        logits = (logits + left_one_out(features, table.y)) / 2
+        scale, shift = compared(run.predictions("val"))  # kept on the run's own scale, on which its thresholds stand
+        logits = ((logits + (left_one_out(features, table.y) - shift) / scale) / 2).astype(np.float32)
     with writing(run.folder):
         for split in splits:
             rows = table.split == split
@@ -156,7 +236,7 @@ def left_one_out(features: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Logits [N, C] of each image by a regression on the features of all others, all N of them in closed form.
 
     Scikit-learn's ridge regression of the labels as numbers on the principal components, each class with the penalty
-    that serves it best, made logits by Platt's calibration. Unknown labels stand at their class's mean.
+    that serves it best, made logits by a calibration (see `compared`). Unknown labels stand at their class's mean.
 
     Parameters
     ----------
@@ -172,9 +252,8 @@ def left_one_out(features: np.ndarray, y: np.ndarray) -> np.ndarray:
     best = (known[..., None] * (scores - target[..., None]) ** 2).sum(0).argmin(-1)
     chosen = np.take_along_axis(scores, best[None, :, None], 2)[..., 0].astype(np.float32)
     named = [str(c) for c in range(y.shape[1])]
-    calibration = calibrate(Predictions(np.arange(len(y)).astype(object), named, chosen, y)).calibration
-    assert calibration is not None
-    return (calibration[0] * chosen + calibration[1]).astype(np.float32)
+    scale, shift = compared(Predictions(np.arange(len(y)).astype(object), named, chosen, y))
+    return (scale * chosen + shift).astype(np.float32)
 
 
 def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) -> Predictions:
@@ -196,7 +275,7 @@ def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) 
     Raises
     ------
     WorkbenchError : fewer than two folds or groups of images, or the labels file or an image has changed
-    KeyboardInterrupt : a training was interrupted; nothing is kept
+    Interrupted : a training was interrupted; nothing is kept
     """
     if folds < 2:
         raise WorkbenchError(f"{folds} folds; expected at least 2")
@@ -250,7 +329,7 @@ def began_trained(run: Run) -> bool:
 
 def _finished(run: Run) -> Run:
     if run.status != "finished":  # Ctrl-C ends a training in good order
-        raise KeyboardInterrupt
+        raise Interrupted("stopped: the networks that judge labels are not kept; start again")
     return run
 
 

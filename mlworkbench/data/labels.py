@@ -97,9 +97,9 @@ def read_labels(
     LabelFaults : all faults of the file at once, each with its line
     WorkbenchError : the file cannot be read at all
 
-    >>> table = read_labels("data/digit_scenes/labels.csv")      # doctest: +SKIP
+    >>> table = read_labels("data/signs/labels.csv")      # doctest: +SKIP
     >>> table.y.shape                                            # doctest: +SKIP
-    (3003, 10)
+    (3411, 14)
     """
     options = {"root": root, "classes": classes, "splits": splits, "tag_delimiter": tag_delimiter}
     if isinstance(path, LabelTable) and not any(value is not None for value in options.values()):
@@ -109,7 +109,11 @@ def read_labels(
             return read_labels(file, Path() if root is None else root, classes, splits, tag_delimiter)
     source = Path(path)
     if source.is_dir():
-        raise WorkbenchError(f"{source} is a folder and no labels file; to make one of it: {command(source)}")
+        own = source / "labels.csv"
+        raise WorkbenchError(
+            f"{source} is a folder and no labels file; "
+            + (f"the one in it is {own}" if own.is_file() else f"to make one of it: {command(source)}")
+        )
     start = Path(root) if root is not None else source.parent
     names = (
         read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else None if classes is None else [*classes]

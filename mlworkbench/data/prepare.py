@@ -59,18 +59,19 @@ class Prepared:
         return self.table.take(self.split == split)
 
     def spread(self, split: str, most: int) -> LabelTable:
-        """Some rows of a split, evenly spread: neighbours in a file are often neighbours in time."""
-        table = self.of(split)
-        return table.take(np.unique(np.linspace(0, len(table) - 1, most).astype(int)))
+        """Some rows of a split, evenly spread, since neighbours in a file are often neighbours in time; of images that
+        belong together one."""
+        rows = self.rows(split)
+        rows = rows[np.sort(np.unique(self.groups[rows], return_index=True)[1])]
+        return self.table.take(rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))])
 
     def in_short(self) -> list[str]:
         """A line for each kind of finding: how many, and the first of them."""
+        aside = zip(self.quarantine.image_path, self.quarantine.reason, strict=True)
+        told = [*(("set aside", f"{path!r}: {reason}") for path, reason in aside), *self.warnings]
         lines = []
-        if len(self.quarantine):
-            first = self.quarantine.iloc[0]
-            lines.append(f"set aside: {len(self.quarantine)} images, the first {first.image_path!r}: {first.reason}")
-        for kind, messages in by_reason((message, kind) for kind, message in self.warnings).items():
-            more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+        for kind, messages in by_reason((message, kind) for kind, message in told).items():
+            more = f" (and {len(messages) - 1:,} more)" if len(messages) > 1 else ""
             lines.append(f"{kind}: {messages[0]}{more}")
         return lines
 
@@ -146,7 +147,7 @@ def prepare(
             if name in missing:
                 what = f"no image has the split {name!r} and train has none to spare; give some in the column split"
             raise TooFewImages(f"{table.source}: {what}", quarantine, warnings)
-    warnings += label_balance(table, split)
+    warnings += [*group_sizes(groups), *label_balance(table, split)]
     sizes = np.array([(info.width, info.height) for info in infos], np.int64)
     return Prepared(table, split, quarantine, warnings, sizes, [info.digest for info in infos], groups)
 
@@ -205,6 +206,7 @@ def image_traits(table: LabelTable) -> pd.DataFrame:
 
 FEW = 5  # positives in a split under which a score says next to nothing
 ALWAYS = 0.95  # share of the images from which a class tells little
+CLUSTERED = 0.95  # share of independent images, above which groups change no number that is shown
 IMPLIES = 0.98  # share of one class's images that show the other too
 Finding = tuple[str, str]  # kind, message
 
@@ -233,6 +235,17 @@ def linked_images(table: LabelTable, links: dict[str, np.ndarray]) -> list[Findi
             )
         )
     return found
+
+
+def group_sizes(groups: np.ndarray) -> list[Finding]:
+    """What the groups (numbers [N], equal where images belong together) do to the number of independent images."""
+    sizes = np.bincount(np.unique(groups, return_inverse=True)[1])
+    alike = len(groups) ** 2 / (sizes**2).sum()  # were the images of a group all alike (Kish 1965)
+    if alike > CLUSTERED * len(groups):
+        return []
+    what = f"{len(groups):,} images make {len(sizes):,} groups that belong together, of up to {sizes.max():,} images"
+    means = f"they tell as much as some {alike:,.0f} images on their own, if those of a group are alike"
+    return [("groups", f"{what}: {means}; every interval and test counts groups")]
 
 
 def label_balance(table: LabelTable, split: np.ndarray) -> list[Finding]:
@@ -306,7 +319,7 @@ def _implications(names: list[str], y: np.ndarray) -> list[Finding]:
     return found
 
 
-SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of torchvision's random resized crop, Ultralytics' default in training
+SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)  # area and sides of the random crop that is Ultralytics' default in training
 
 
 def crop_costs(sizes: np.ndarray, thing: float = 0.2, draws: int = 20_000, seed: int = 0) -> dict[str, float]:
@@ -323,7 +336,7 @@ def crop_costs(sizes: np.ndarray, thing: float = 0.2, draws: int = 20_000, seed:
     half of the thing is gone after a centre crop and after a random resized crop
     """
     rng = np.random.default_rng(seed)
-    width, height = sizes[rng.integers(len(sizes), size=draws)].T.astype(float)
+    width, height = size = sizes[rng.integers(len(sizes), size=draws)].T.astype(float)
     short = np.minimum(width, height)
     side = thing * short
     x, y = rng.random(draws) * (width - side), rng.random(draws) * (height - side)
@@ -333,11 +346,16 @@ def crop_costs(sizes: np.ndarray, thing: float = 0.2, draws: int = 20_000, seed:
         seen_y = np.clip(np.minimum(y + side, top + h) - np.maximum(y, top), 0, None)
         return float((seen_x * seen_y < 0.5 * side**2).mean())
 
-    area = rng.uniform(*SCALE, draws) * width * height
-    ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1]), draws))
-    w, h = np.minimum(np.sqrt(area * ratio), width), np.minimum(np.sqrt(area / ratio), height)
+    # As torchvision draws it: the first of ten tries that fits into the image, else the largest in its middle.
+    area = rng.uniform(*SCALE, (10, draws)) * width * height
+    ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1]), (10, draws)))
+    tries = np.sqrt([area * ratio, area / ratio])
+    fits, largest = (tries <= size[:, None]).all(0), np.clip(width / height, *RATIO)
+    whole = np.minimum(size, size[::-1] * [largest, 1 / largest])
+    w, h = np.where(fits.any(0), tries[:, fits.argmax(0), np.arange(draws)], whole)
+    at_x, at_y = np.where(fits.any(0), rng.random((2, draws)), 0.5)
     return {
         "centre_area": float((1 - short**2 / (width * height)).mean()),
         "centre_lost": lost((width - short) / 2, (height - short) / 2, short, short),
-        "random_lost": lost(rng.random(draws) * (width - w), rng.random(draws) * (height - h), w, h),
+        "random_lost": lost(at_x * (width - w), at_y * (height - h), w, h),
     }

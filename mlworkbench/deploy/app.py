@@ -17,8 +17,8 @@ from ..runs.run import Run
 from ..scoring.predictions import Predictions
 from ..text import number, printable, shortened
 from ..views.galleries import answer_figure, data_uri, outlined
-from ..views.plots import gallery
-from ..views.style import STATIC
+from ..views.parts import page
+from ..views.plots import nothing
 
 PICTURE = 640  # pixels of the longer side
 MOST = 64  # MB of an image file
@@ -49,8 +49,8 @@ class TryOut(anywidget.AnyWidget):
     written. The first image shown is one of the test split, where these are at hand.
     """
 
-    _esm = STATIC / "app.js"
-    _css = STATIC / "app.css"
+    _esm = page("app", "js")
+    _css = page("app", "css")
     fixed = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
     seen = traitlets.Dict().tag(sync=True)
@@ -124,7 +124,7 @@ class TryOut(anywidget.AnyWidget):
         """The image that is shown, the class most sure to be there, and the bars, for where no kernel runs."""
         view = self.view
         if "order" not in view:
-            return gallery([], [])
+            return nothing()
         order = view["order"]
         self.look(order[0])
         p, limits, names = ([values[c] for c in order] for values in (view["p"], view["thresholds"], self.names))

@@ -24,15 +24,15 @@ import yaml
 from torchvision import transforms
 
 from .. import __version__
+from ..decisions.thresholds import HAND
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
 from ..network.model import independent_head
 from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.predictions import probabilities
-from ..scoring.thresholds import HAND
 from ..text import printable, shown, unmark_path
-from .graph import folded, last_step
+from .graph import edges, folded, last_step
 
 STATIC = Path(__file__).parent / "static"
 LABELS, CARD, WEIGHTS, ULTRALYTICS, TAGGER = "labels.json", "README.md", "model.safetensors", "best.pt", "tagger"
@@ -68,7 +68,10 @@ def _labels(run: Run, graph: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         **{name: graph[name] for name in ("file", "format", "input", "outputs", "fold", "int8", "parity")},
-        "classes": [{"name": name, "threshold": float(graph["thresholds"][name])} for name in run.class_names],
+        "classes": [
+            {"name": name, "threshold": float(graph["thresholds"][name]), **more}
+            for name, more in zip(run.class_names, _zones(run, graph["fold"]), strict=True)
+        ],
         "preprocessing": {
             "size": state["settings"]["image_size"],
             "resize": "the whole image to a square, bilinear, antialiased",
@@ -94,6 +97,17 @@ def _labels(run: Run, graph: Mapping[str, Any], sha256: str) -> dict[str, Any]:
         "versions": {"exported by mlworkbench": __version__, **state["versions"]},
         "labels_sha256": state["labels_sha256"],
     }
+
+
+def _zones(run: Run, fold: bool) -> list[dict[str, list[float]]]:
+    """Of each class as `review` the cuts, in the graph's probabilities, between which an image goes to a person."""
+    thresholds, names = run.thresholds(), run.class_names
+    if thresholds.review is None:
+        return [{} for _ in names]
+    cuts = thresholds.zones(names)
+    if fold:
+        cuts = probabilities(np.stack([edges(cut) for cut in cuts]) - edges(thresholds.aligned(names)))
+    return [{"review": cut} for cut in cuts.T.tolist()]
 
 
 def _last_step(run: Run, fold: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -211,11 +225,12 @@ def _card(run: Run, graph: Mapping[str, Any], tags: Mapping[str, int]) -> str:
         counted=any(tags.values()),
         thresholds=thresholds,
         hand=HAND,
+        zones=run.thresholds().review is not None,
         calibrated=run.thresholds().calibration is not None,
         exclusive=run.model.exclusive,
         classes=classes,
         metrics={key: shown(_value(metrics, key)) for key in metrics},
-        interval=[shown(tested["intervals"]["map"][end]) for end in ("low", "high")] if tested else [],
+        interval=[shown(_value(tested["intervals"]["map"], end)) for end in ("low", "high")] if tested else [],
         undefined=tested["undefined"] if tested else 0,
         version=__version__,
         versions=state["versions"],
@@ -250,7 +265,7 @@ def compare_from_files(folder: Path, run: Run, paths: Sequence[str], root: Path)
     fold = read_json(folder / LABELS)["fold"]
     raw = run.predict(paths, root, raw=True)
     scale, shift = _last_step(run, fold)
-    p, present = _said(folder, list(raw.paths), root)
+    p, present = _said(folder, list(raw.paths), root, len(run.class_names))
     return {
         "images": len(raw),
         "largest_difference": float(np.abs(p - probabilities(scale * raw.logits + shift)).max()),
@@ -258,7 +273,7 @@ def compare_from_files(folder: Path, run: Run, paths: Sequence[str], root: Path)
     }
 
 
-def _said(folder: Path, paths: Sequence[str], root: Path) -> tuple[np.ndarray, np.ndarray]:
+def _said(folder: Path, paths: Sequence[str], root: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities float [N, C] and decisions bool [N, C] of `predict.py`, in a process of its own."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(paths), AT_ONCE):
@@ -267,7 +282,7 @@ def _said(folder: Path, paths: Sequence[str], root: Path) -> tuple[np.ndarray, n
         if done.returncode:
             raise RunFailed(f"{folder / PREDICT} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
         rows = csv.reader(io.StringIO(done.stdout, newline=""))
-        found |= {unmark_path(row[0]): row[1:] for row in list(rows)[1:]}
+        found |= {unmark_path(row[0]): row[1 : 1 + 2 * classes] for row in list(rows)[1:]}
     if unread := [path for path in paths if str(Path(path)) not in found]:
         raise RunFailed(f"{folder / PREDICT} does not read {unread[0]!r}, which the workbench reads")
     cells = np.array([found[str(Path(path))] for path in paths], float)

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import logit
 
 from ..analysis.compare import compare
+from ..decisions.thresholds import Thresholds
 from ..exceptions import RunFailed
 from ..scoring.predictions import Predictions, decide
-from ..scoring.thresholds import Thresholds
 from ..text import number, printable, shown
 from .graph import INPUT, quiet, save_onnx
 
@@ -89,7 +89,7 @@ def cost(before: np.ndarray, after: np.ndarray, labelled: Predictions, limits: n
 
     def ranked(p: np.ndarray) -> Predictions:  # by logits, which p of 0 and 1 do not have
         logits = logit(p.astype(float).clip(1e-30, 1 - 2**-25)).astype(np.float32)
-        return Predictions(labelled.paths, names, logits, labelled.y)
+        return Predictions(labelled.paths, names, logits, labelled.y, groups=labelled.groups)
 
     thresholds = Thresholds.default(names).with_values(limits)
     found = compare(ranked(before), ranked(after), thresholds, thresholds).map

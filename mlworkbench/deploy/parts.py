@@ -135,7 +135,7 @@ def _answered(asked: Asked, folder: Path) -> list[Path]:
     done = min(len(there) * PART, len(paths))
     if there:
         log.warning("going on: %s of %s images are done", f"{done:,}", f"{len(paths):,}")
-    columns = columns_of(asked.run.class_names)
+    columns = columns_of(asked)
     with progress_bar(len(paths), "predicting", done) as bar:
         answers = asked.answers(paths[done:], PART, bar.update)
         for part, (frame, aside) in zip(parts[len(there) :], answers, strict=True):
@@ -145,11 +145,13 @@ def _answered(asked: Asked, folder: Path) -> list[Path]:
     return parts
 
 
-def columns_of(class_names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+def columns_of(asked: Asked) -> list[tuple[str, pa.DataType]]:
     """The columns of a part, as Arrow has them."""
-    columns = [("image_path", pa.string())]
-    columns += [(f"p_{name}", pa.float32()) for name in class_names]
-    return columns + [(f"present_{name}", pa.int8()) for name in class_names]
+    kinds = {"p": pa.float32(), "present": pa.int8()}
+    if asked.thresholds.review is not None:
+        kinds["review"] = pa.bool_()
+    names = asked.run.class_names
+    return [("image_path", pa.string()), *((f"{kind}_{name}", its) for kind, its in kinds.items() for name in names)]
 
 
 def _join(parts: Sequence[Path], file: Path, as_csv: bool) -> tuple[int, Aside]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..network.infer import Predictor
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds
 from ..text import number, printable
 from .sources import images_of
 
@@ -37,8 +37,8 @@ def predict(
 
     Returns
     -------
-    A frame of `image_path`, `p_CLASS` for every class, then `present_CLASS` at the run's thresholds; and the
-    (path, reason) pairs of the images that were set aside
+    A frame of `image_path`, `p_CLASS` for every class, then `present_CLASS` at the run's thresholds, and where these
+    have zones for people `review_CLASS`; and the (path, reason) pairs of the images that were set aside
 
     Raises
     ------
@@ -108,25 +108,34 @@ def asked_for(
 
 
 def table_of(predictions: Predictions, thresholds: Thresholds) -> pd.DataFrame:
-    """`image_path`, `p_CLASS` (float32, calibrated where the thresholds are) and `present_CLASS` (int8)."""
+    """`image_path`, `p_CLASS` (float32, calibrated where the thresholds are) and `present_CLASS` (int8).
+
+    Where the thresholds have zones also `review_CLASS` (bool): for this class the image goes to a person.
+    """
     known = thresholds.calibrated(predictions)
     present, names = thresholds.decide(known), predictions.class_names
     columns: dict[str, np.ndarray] = {"image_path": known.paths}
     columns |= {f"p_{name}": known.probabilities[:, c] for c, name in enumerate(names)}
     columns |= {f"present_{name}": present[:, c].astype(np.int8) for c, name in enumerate(names)}
+    if thresholds.review is not None:
+        asked = thresholds.asks(known)
+        columns |= {f"review_{name}": asked[:, c] for c, name in enumerate(names)}
     return pd.DataFrame(columns)
 
 
 def told(frame: pd.DataFrame) -> Iterator[str]:
     """What `predict` found, line by line for a screen: of one image every class, of several what is present in each."""
-    classes = [name.removeprefix("p_") for name in frame.columns[1 : 1 + len(frame.columns) // 2]]
+    classes = [name.removeprefix("p_") for name in frame.columns if name.startswith("p_")]
     for path, *cells in frame.itertuples(index=False):
-        p, present = cells[: len(classes)], cells[len(classes) :]
-        ranked = sorted(zip(p, map(printable, classes), present, strict=True), key=lambda row: -row[0])
+        p, present, asked = (cells[i * len(classes) : (i + 1) * len(classes)] for i in range(3))
+        rows = zip(p, map(printable, classes), present, asked or [False] * len(classes), strict=True)
+        ranked = sorted(rows, key=lambda row: -row[0])
         if len(frame) > 1:
-            there = ", ".join(f"{name} {number(p)}" for p, name, present in ranked if present)
-            yield f"{printable(path)}: {there or '(no class present)'}"
+            there = ", ".join(f"{name} {number(p)}" for p, name, present, _ in ranked if present)
+            person = ", ".join(f"{name} {number(p)}" for p, name, _, asked in ranked if asked)
+            ask = f"; ask a person: {person}" if person else ""
+            yield f"{printable(path)}: {there or '(no class present)'}{ask}"
             continue
         yield f"{'class':<24} {'p':>8}  present"
-        for p, name, present in ranked:
-            yield f"{name:<24} {number(p):>8}  {'yes' if present else 'no'}"
+        for p, name, present, asked in ranked:
+            yield f"{name:<24} {number(p):>8}  {'yes' if present else 'no'}{', ask a person' if asked else ''}"

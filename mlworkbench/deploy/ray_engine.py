@@ -138,7 +138,7 @@ class _Worker:
         paths, rows = images["image_path"].to_pylist(), images[ID].to_numpy()
         ((frame, aside),) = self._asked.answers(paths, len(paths), lambda _: None)
         bad = np.isin(paths, [path for path, _ in aside])
-        columns = pa.schema(columns_of(self._asked.run.class_names))
+        columns = pa.schema(columns_of(self._asked))
         good = pa.Table.from_pandas(frame, columns, preserve_index=False).append_column(ID, pa.array(rows[~bad]))
         texts = pa.schema([("image_path", pa.string()), ("reason", pa.string())])
         others = pa.Table.from_pylist([dict(zip(texts.names, pair, strict=True)) for pair in aside], texts)

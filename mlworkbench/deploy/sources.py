@@ -35,7 +35,7 @@ def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
     if path.is_dir():
         return path, [str(file.relative_to(path)) for file in _only_images(source, path.rglob("*"))]
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES or is_image(path):
+        if _one_image(path):
             return path.parent, [path.name]
         if other := kind_of(path):
             raise WorkbenchError(f"{path} is no image, folder, glob or file of image paths: it is {other}")
@@ -84,8 +84,25 @@ def _images_named(paths: Any, root: Path | None) -> tuple[Path, list[str]]:
     return start, [os.path.relpath(path, start) for path in named]
 
 
+def groups_of(source: Any) -> dict[str, str]:
+    """What a file of image paths says of which images belong together: a group for each path; empty if nothing."""
+    if not isinstance(source, (str, Path)) or not Path(source).is_file() or _one_image(Path(source)):
+        return {}
+    header, rows, at = _rows_in(Path(source))
+    if "group" not in header:
+        return {}
+    place = header.index("group")
+    return {unmark_path(row[at]): row[place] for row in rows if len(row) > max(at, place) and row[at]}
+
+
 def _paths_in(file: Path) -> list[str]:
-    """Image paths in a table, whatever else stands in it, each once: its column of paths, by name or by what it holds.
+    """Image paths in a table, each once."""
+    _, rows, at = _rows_in(file)
+    return [*dict.fromkeys(unmark_path(row[at]) for row in rows if len(row) > at and row[at])]
+
+
+def _rows_in(file: Path) -> tuple[list[str], list[list[str]], int]:
+    """Header and rows of a table, whatever stands in it, and its column of paths, by name or by what it holds.
 
     Raises
     ------
@@ -109,7 +126,12 @@ def _paths_in(file: Path) -> list[str]:
         at = named.most_common(1)[0][0]
     if not table.keys and not _called_image(header[at]):
         del rows[0]
-    return [*dict.fromkeys(unmark_path(row[at]) for row in rows if len(row) > at and row[at])]
+    return header, rows, at
+
+
+def _one_image(file: Path) -> bool:
+    """Whether a file is one image, or is called so, rather than a list of them."""
+    return file.suffix.lower() in SUFFIXES or is_image(file)
 
 
 def _called_image(text: str) -> bool:

@@ -316,8 +316,9 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         parts = name.split(told.delimiter) if told.delimiter else [name]
         gathering.label(gathering.image(image, split), [part.strip() for part in parts if part.strip()])
     several = sum(len(each) > 1 for each in classes.values())
+    gathering.copies = len(homes) - len(classes)
     gathering.note(
-        "joined", len(homes) - len(classes), "files equal another one of their split and are one row with it; "
+        "joined", gathering.copies, "files equal another one of their split and are one row with it; "
         f"{several:,} images have several classes"
     )  # fmt: skip
     for name in sorted(names & NOTHING):

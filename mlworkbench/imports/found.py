@@ -41,6 +41,7 @@ class Found:
     split, group : [N] of str as the source writes them ("" where it gives none), or None
     notes : (kind, message) pairs of what was passed over or is worth knowing, one for each cause
     merged : those of `images` that the source lists as several of one name
+    copies : how many files beside `images` are one row with an equal one
     """
 
     what: str
@@ -52,6 +53,7 @@ class Found:
     group: Sequence[str] | None = None
     notes: list[tuple[str, str]] = field(default_factory=list)
     merged: Collection[str] = ()
+    copies: int = 0
 
 
 class Gathering:
@@ -71,6 +73,7 @@ class Gathering:
     only : names of the classes that are wanted; all, where it is empty
     present : how many labels are
     merged : rows that the source lists as several images of one name
+    copies : files that are one row with an equal one
     located : what an image's name becomes before it is kept
     """
 
@@ -81,7 +84,7 @@ class Gathering:
         self.located: Callable[[str], str] = str
         self._listed = dict.fromkeys(told.classes)
         self.notes: list[tuple[str, str]] = []
-        self.present = 0
+        self.present = self.copies = 0
         self.merged: set[int] = set()
         self._counts = Counter[tuple[str, str]]()
         self._told = told
@@ -197,4 +200,5 @@ class Gathering:
             group if any(group) else None,
             [*dict.fromkeys(self.notes), *counted],
             {image for image, row in self.rows.items() if row in self.merged},
+            self.copies,
         )

@@ -63,7 +63,8 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
         )  # fmt: skip
     notes += _namesakes(found, names, matches, places, listed)
     paths = _below([match for match in matches if match], out, listed)
-    unlabelled = sum(map(listed.images, {match.folder for match in matches if match})) - len(set(paths))
+    beside = sum(map(listed.images, {match.folder for match in matches if match}))
+    unlabelled = beside - len(set(paths)) - found.copies
     return Placed(np.array(rows, np.int64), paths, max(0, unlabelled), notes)
 
 

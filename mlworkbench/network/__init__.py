@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "model": ["YOLOClassifier", "build_model"],
         "batches": ["ImageDataset", "augment"],
         "device": ["choose_device"],
-        "activation_maps": ["maps", "peaks"],
+        "activation_maps": ["distance", "maps", "peaks"],
     },
 )

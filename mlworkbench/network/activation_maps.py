@@ -1,4 +1,4 @@
-"""Class activation maps, exact and of all classes at once: where a network looked."""
+"""Class activation maps of all classes at once: where a network looked."""
 
 import copy
 
@@ -19,7 +19,8 @@ def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarr
     The head is a convolution, the mean over its cells and a linear layer, so the linear layer applied to each cell
     before the mean is the map: exactly, its mean plus the class's bias is the logit (of a softmax network the softmax's
     own). A cell is some 32 pixels wide. Finer maps are those of shifted images, interleaved; between them nothing is
-    interpolated, every value is the network's own, and the mean is that of the shifted images' logits.
+    interpolated, every value is the network's own, and the mean is that of the shifted images' logits: not this
+    image's, see `distance`.
 
     Parameters
     ----------
@@ -55,6 +56,19 @@ def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarr
         for b, x in enumerate(starts):
             out[:, :, a::fine, b::fine] = _coarse(net, wide[:, :, y : y + height, x : x + width])
     return out
+
+
+@torch.no_grad()
+def distance(model: YOLOClassifier, images: torch.Tensor, found: np.ndarray) -> np.ndarray:
+    """How far maps of images, see `maps`, are from the logits: their mean and the class's bias less the logit.
+
+    Returns
+    -------
+    float32 [B, C]; 0 but for rounding where the maps are not finer than the network's cells
+    """
+    net = copy.deepcopy(model).eval().float()
+    exact = _coarse(net, images.to(net.head.weight.device, torch.float32))
+    return found.mean((2, 3)) - exact.mean((2, 3))
 
 
 def _coarse(net: YOLOClassifier, images: torch.Tensor) -> np.ndarray:

@@ -126,7 +126,7 @@ def augment(images: torch.Tensor, u: torch.Tensor, flip: bool = False, crop: boo
 
     Scale 0.95 to 1.05 and shift up to 4 % of the side, so that not even a small thing in a corner is lost;
     brightness, contrast and saturation within 15 %. With `flip` half of the images are mirrored too, which keeps a
-    fish a fish but makes no digit, letter or left hand. With `crop` a random part is shown instead, between a quarter
+    fish a fish but makes no sign, letter or left hand. With `crop` a random part is shown instead, between a quarter
     and all of the area and up to 4:3 or 3:4 in shape: more variety, at the risk of losing what a label names.
 
     Parameters

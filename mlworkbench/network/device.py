@@ -1,7 +1,6 @@
 """Device, processes and arithmetic: what Hugging Face accelerate is told, and what `auto` measures."""
 
 import gc
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, patch_environment
 
 from ..exceptions import WorkbenchError
+from ..progress import counted, say
 from .replay import WARM
 
 STEPS = 5  # in which the fastest precision is found
 NEAR = 0.05  # what is no faster than this much is not faster
-
-log = logging.getLogger("mlworkbench")
 
 
 @dataclass(frozen=True)
@@ -143,16 +141,20 @@ def choose_precision(name: str, make_step: Callable[[Precision], Callable[[], ob
         return Precision(name, channels_last=True)
     names = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}.get(PartialState().device.type, ("fp32",))
     trials = [Precision(p, last) for p in names for last in (True, False)]
-    speeds = [_images_per_second(make_step, trial, images) for trial in trials]
+    silent = not PartialState().is_main_process
+    measured = counted(trials, "measuring the fastest precision", "ways", silent)
+    speeds = [_images_per_second(make_step, trial, images) for trial in measured]
     if not any(speeds):
         raise WorkbenchError(f"no memory for a step of {images} images; choose a smaller --batch or --imgsz")
     near = [place for place, speed in enumerate(speeds) if speed >= (1 - NEAR) * max(speeds)]
     best = [max((place for place in near if trials[place].name == trials[near[0]].name), key=speeds.__getitem__)]
     broadcast_object_list(best)  # all processes must choose the same
     forms = [f"{trial.name} {'channels_last' if trial.channels_last else 'contiguous'}" for trial in trials]
-    if len(near) == len(trials) and len(names) > 1:
-        log.warning("no precision is more than %d %% faster than another here: %s", 100 * NEAR, trials[best[0]].name)
-    return replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))
+    chosen = replace(trials[best[0]], images_per_second=dict(zip(forms, speeds, strict=True)))
+    if not silent and len(names) > 1:
+        how = f"none is more than {100 * NEAR:.0f} % faster" if len(near) == len(trials) else "it is the fastest"
+        say(f"precision: {chosen.name}; of {' and '.join(names)} {how} here")
+    return chosen
 
 
 def _images_per_second(make_step: Callable[[Precision], Callable[[], object]], trial: Precision, images: int) -> float:

@@ -125,7 +125,6 @@ def _refuse_foreign_layers(mapping: Mapping[str, Any], what: object) -> None:
     Ultralytics' parser would call whatever function or model stands there, and gives a text that is the name of one of
     its own variables that variable's value.
     """
-    import torchvision.ops
     from ultralytics.nn import tasks
 
     variables = set(tasks.parse_model.__code__.co_varnames) - {"nc"}
@@ -134,8 +133,7 @@ def _refuse_foreign_layers(mapping: Mapping[str, Any], what: object) -> None:
         if len(shape) != 4 or shape[1:] != [int, str, list] or shape[0] not in (int, list):
             raise WorkbenchError(f"{what}: the layer {str(row)[:80]} is no [from, number, module, arguments]")
         _, repeats, name, arguments = row
-        home = nn if name.startswith("nn.") else torchvision.ops if name.startswith("torchvision.ops.") else tasks
-        layer = getattr(home, name.rsplit(".", 1)[-1], None)
+        layer = getattr(_home(name), name.rsplit(".", 1)[-1], None)
         if not (isinstance(layer, type) and issubclass(layer, nn.Module) and LAYERS.fullmatch(layer.__module__)):
             raise WorkbenchError(f"{what}: {name!r} is no layer that Ultralytics or torch has")
         if layer.__name__ == "TorchVision":
@@ -153,6 +151,17 @@ def _refuse_foreign_layers(mapping: Mapping[str, Any], what: object) -> None:
         layer = getattr(nn.modules.activation, named[1], None) if named else None
         if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
             raise WorkbenchError(f"{what}: activation {activation!r}; expected a torch layer such as nn.ReLU()")
+
+
+def _home(name: str) -> Any:
+    """The module in which Ultralytics' parser looks a layer up."""
+    if name.startswith("torchvision.ops."):
+        import torchvision.ops  # takes as long to import as torch, and few architectures name it
+
+        return torchvision.ops
+    from ultralytics.nn import tasks
+
+    return nn if name.startswith("nn.") else tasks
 
 
 def _tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:

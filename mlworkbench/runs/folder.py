@@ -6,15 +6,16 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
 
+from ..decisions.thresholds import HAND
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_whole
-from ..scoring.thresholds import HAND
 
 log = logging.getLogger("mlworkbench")
 FORMAT_VERSION = 1
@@ -44,16 +45,20 @@ def metrics_file(split: str) -> str:
 
 
 @contextmanager
-def writing(folder: Path, option: str = "--run") -> Iterator[None]:
+def writing(folder: Path, option: str = "--run", name: str = "") -> Iterator[None]:
     """Hold the run folder, or another that `option` names, for this process; the lock goes with it, however it ends.
+
+    Parameters
+    ----------
+    name : begins the names of lock and owner; locks of other names do not mind each other
 
     Raises
     ------
     WorkbenchError : another process holds it, and which
     """
     folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / ".owner"  # not in the lock file: opening that for a try empties it
-    lock = filelock.FileLock(folder / ".lock")
+    owner = folder / f"{name}.owner"  # not in the lock file: opening that for a try empties it
+    lock = filelock.FileLock(folder / f"{name}.lock")
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
@@ -125,14 +130,18 @@ def clear_results(folder: Path) -> list[str]:
     return [entry.name for entry in stale]
 
 
+def aside_of(folder: Path) -> Path:
+    """Where the run in `folder` would be moved to: `folder.1`, `.2`, …, the first that is free."""
+    numbered = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
+    return next(place for place in numbered if not place.exists())
+
+
 def move_aside(folder: Path) -> Path | None:
-    """Move the run in `folder` to `folder.1`, `.2`, …; returns where it went, or None where there was no run."""
+    """Move the run in `folder` aside (see `aside_of`); returns where it went, or None where there was no run."""
     if not holds_run(folder):
         return None
     with writing(folder):
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-            number += 1
+        aside = aside_of(folder)
         aside.mkdir()
         for entry in _entries(folder):
             entry.rename(aside / entry.name)

@@ -1,7 +1,7 @@
 """Scores of a run on another labels file: of next year, of another hospital."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..data.corrections import Correction, correct
-from ..data.images import ImageFault, check_images, digest, locate
+from ..data.duplicates import joined_groups, linked_rows
+from ..data.images import ImageFault, ImageInfo, check_images, digest, locate
 from ..data.labels import LabelTable, read_labels
+from ..decisions.thresholds import scores_at
 from ..exceptions import WorkbenchError
-from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
 from ..text import by_reason
 from .run import Run
@@ -22,14 +23,18 @@ SEEN = ("train", "val")  # what a run has learned from, or chosen its best epoch
 
 
 def evaluate_labels(
-    run: Run, labels: Any, root: str | Path | None = None, corrections: Iterable[Correction] | None = None
+    run: Run,
+    labels: Any,
+    root: str | Path | None = None,
+    corrections: Iterable[Correction] | None = None,
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Scores of a run on another labels file, at its saved thresholds, as `metrics/SPLIT.json` has them.
 
-    Nothing is written. For the parameters, and what is left out, see `labelled_predictions`.
+    Nothing is written. For the parameters, and what is left out, see `labelled_predictions`; for `prevalence` see
+    `scoring.at_prevalence`.
     """
-    found, thresholds = labelled_predictions(run, labels, root, corrections), run.thresholds()
-    return score(thresholds.calibrated(found), thresholds.aligned(found.class_names))
+    return scores_at(labelled_predictions(run, labels, root, corrections), run.thresholds(), prevalence)
 
 
 def labelled_predictions(
@@ -50,8 +55,8 @@ def labelled_predictions(
     """
     table = read_labels(labels, root)
     table = _with_classes_of(run, table if corrections is None else correct(table, corrections))
-    table = _unseen(run, *_readable(table))
-    return replace(run.predict(table.paths, table.root, raw=True), y=table.y)
+    table, groups = _unseen(run, *_readable(table))
+    return replace(run.predict(table.paths, table.root, raw=True), y=table.y, groups=groups)
 
 
 def _with_classes_of(run: Run, table: LabelTable) -> LabelTable:
@@ -75,8 +80,8 @@ def _with_classes_of(run: Run, table: LabelTable) -> LabelTable:
     return replace(table, class_names=own, y=y)
 
 
-def _readable(table: LabelTable) -> tuple[LabelTable, list[str]]:
-    """The rows whose image can be read, and the digests of these images."""
+def _readable(table: LabelTable) -> tuple[LabelTable, list[ImageInfo]]:
+    """The rows whose image can be read, and what was found of these images."""
     infos = check_images(table.paths, table.root)
     told = zip(table.paths, infos, strict=True)
     for reason, paths in by_reason((path, str(info)) for path, info in told if isinstance(info, ImageFault)).items():
@@ -84,16 +89,20 @@ def _readable(table: LabelTable) -> tuple[LabelTable, list[str]]:
     good = np.array([not isinstance(info, ImageFault) for info in infos], bool)
     if not good.any():
         raise WorkbenchError(f"no image of {table.source} can be read in {table.root}; where they are: --root DIR")
-    return table.take(good), [info.digest for info in infos if not isinstance(info, ImageFault)]
+    return table.take(good), [info for info in infos if not isinstance(info, ImageFault)]
 
 
-def _unseen(run: Run, table: LabelTable, digests: Sequence[str]) -> LabelTable:
-    """The rows of images that the run was not trained or tuned on; only files of equal size need to be compared."""
+def _unseen(run: Run, table: LabelTable, infos: Sequence[ImageInfo]) -> tuple[LabelTable, np.ndarray]:
+    """The rows of images that the run was not trained or tuned on, and a number [N] for each one's group.
+
+    Only files of equal size need to be compared.
+    """
+    groups = joined_groups(linked_rows(infos, table.group))
     try:
         root = run.root
     except ImageFault:
         log.warning("%s: its own images are not here, so nobody knows whether it was trained on these", run.folder)
-        return table
+        return table, groups
     sizes = {locate(path, table.root).stat().st_size for path in table.paths}
     seen = set()
     for path in [path for path, split in run.splits().items() if split in SEEN]:
@@ -102,7 +111,7 @@ def _unseen(run: Run, table: LabelTable, digests: Sequence[str]) -> LabelTable:
                 seen.add(digest(path, root))
         except ImageFault:  # gone since: then it is none of those that are here
             continue
-    fresh = np.array([content not in seen for content in digests], bool)
+    fresh = np.array([info.digest not in seen for info in infos], bool)
     if not fresh.any():
         raise WorkbenchError(
             f"{run.folder} was trained or tuned on every image of {table.source}; a score needs others"
@@ -111,4 +120,4 @@ def _unseen(run: Run, table: LabelTable, digests: Sequence[str]) -> LabelTable:
         first = table.paths[int(np.argmin(fresh))]
         number = f"{(~fresh).sum():,} of {len(table):,} images"
         log.warning("left out: %s was trained or tuned on %s (%s, …)", run.folder, number, first)
-    return table.take(fresh)
+    return table.take(fresh), groups[fresh]

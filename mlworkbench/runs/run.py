@@ -1,11 +1,11 @@
 """Run: what a user calls on a finished training. It joins the parts and holds no mathematics."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,19 +14,21 @@ from ..data.corrections import Correction, correct
 from ..data.images import ImageFault
 from ..data.labels import SPLITS, LabelTable, read_labels
 from ..data.prepare import Prepared, image_traits
+from ..decisions.thresholds import HAND, Thresholds, evaluate
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
-from ..network.activation_maps import maps
-from ..network.batches import ImageDataset
-from ..network.infer import Predictor
-from ..network.model import YOLOClassifier, build_model, load_weights
 from ..progress import progress_bar
+from ..scoring.calibration import bends, calibrate
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import HAND, Thresholds, evaluate
+from ..scoring.prevalence import KEY as PREVALENCE
 from ..settings import as_arguments, refuse_other
 from ..text import mark_path, short, unmark_path
 from . import folder as folder_of
 from .folder import best_place
+
+if TYPE_CHECKING:  # torch and Ultralytics take seconds to import: they wait for who asks the network
+    from ..network.infer import Predictor
+    from ..network.model import YOLOClassifier
 
 # What the values of run.json are.
 KINDS = {"class_names": list, "settings": dict, "architecture": dict, "precision": dict}
@@ -48,6 +50,8 @@ class Run:
     def state(self) -> dict[str, Any]:
         """The content of `run.json`."""
         file = self.folder / folder_of.STATE
+        if not file.exists() and next(self.folder.glob(f"*/{folder_of.STATE}"), None):
+            raise WorkbenchError(f"{self.folder} holds runs and is none: mlworkbench runs {self.folder} lists them")
         state = read_json(file)
         if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
             raise WorkbenchError(f"{file} is of no version that this package reads")
@@ -98,8 +102,10 @@ class Run:
         return root
 
     @cached_property
-    def model(self) -> YOLOClassifier:
+    def model(self) -> "YOLOClassifier":
         """The network with the best weights, in eval mode."""
+        from ..network.model import build_model, load_weights
+
         model = build_model(self.state["architecture"], self.class_names)
         model.exclusive = self.state["settings"]["loss"] == "softmax"
         return load_weights(model, self.folder / folder_of.BEST).eval()
@@ -133,6 +139,18 @@ class Run:
             raise WorkbenchError(f"{file} is of other classes than the run; remove it, and it is computed again")
         return found if raw else self.thresholds().calibrated(found)
 
+    def validation(self, calibrated: bool | None = None) -> Predictions:
+        """The predictions of val that thresholds are tuned on.
+
+        Parameters
+        ----------
+        calibrated : whether they are calibrated on their own labels (see `calibrate`); None: where the training's loss
+            bends probabilities (see `bends`)
+        """
+        found = self.predictions("val", raw=True)
+        wanted = bends(self.state["settings"]) if calibrated is None else calibrated
+        return calibrate(found) if wanted else found
+
     def predict(self, paths: Iterable[str], root: Path, raw: bool = False, **how: Any) -> Predictions:
         """What the best weights say of any images, likewise; one that cannot be read raises ImageFault.
 
@@ -149,15 +167,30 @@ class Run:
         predictions = Predictions(np.array(names, object), self.class_names, found)
         return predictions if raw else self.thresholds().calibrated(predictions)
 
-    def predictor(self, **how: Any) -> Predictor:
+    def predictor(self, **how: Any) -> "Predictor":
         """From image files to raw logits of the best weights, at the run's image size."""
+        from ..network.infer import Predictor
+
         return Predictor(self.model, self.state["settings"]["image_size"], **how)
 
     def look(self, image_path: str, class_name: str) -> np.ndarray:
         """Where in one of its images the network sees a class: a map float32 [h, w], see `maps`."""
+        return self.maps(self._image(image_path))[self.class_names.index(class_name)]
+
+    def off(self, image_path: str, class_name: str) -> float:
+        """How far the map of `look` is from the logit: its mean and the class's bias less the logit, see `distance`."""
+        from ..network.activation_maps import distance
+
+        image = self._image(image_path)
+        found = distance(self.model, image[None] / 255, self.maps(image)[None])
+        return float(found[0, self.class_names.index(class_name)])
+
+    def _image(self, image_path: str) -> Any:
+        """One of the run's images as the network takes it, a tensor uint8 [3, S, S]."""
+        from ..network.batches import ImageDataset
+
         size = self.state["settings"]["image_size"]
-        image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
-        return self.maps(image)[self.class_names.index(class_name)]
+        return ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
 
     def maps(self, image: Any) -> np.ndarray:
         """Where the network sees each class in an image, a tensor uint8 [3, S, S] (see `batches.squared`).
@@ -168,6 +201,8 @@ class Run:
         -------
         float32 [C, h, w], see `activation_maps.maps`
         """
+        from ..network.activation_maps import maps
+
         return maps(self.model, image[None] / 255, fine=1 if image.shape[-1] % 32 else 4)[0]
 
     def thresholds(self) -> Thresholds:
@@ -203,18 +238,26 @@ class Run:
             self.save_thresholds(thresholds)
         return free
 
-    def evaluate(self, split: str = "test", corrections: Iterable[Correction] | None = None) -> dict[str, Any]:
+    def evaluate(
+        self,
+        split: str = "test",
+        corrections: Iterable[Correction] | None = None,
+        prevalence: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
         """Scores of a split at the saved thresholds, written to `metrics/SPLIT.json`.
 
         With corrections the labels are those of the labels file with these instead of the run's own, and nothing is
-        written: the file belongs to the labels that the run was trained with.
+        written: the file belongs to the labels that the run was trained with. Nor does it hold what scores would be at
+        another `prevalence` (see `scoring.at_prevalence`).
         """
+        found = self.predictions(split)
         if corrections is not None:
-            found = self.predictions(split)
-            return evaluate(replace(found, y=_rows(self.table(corrections), found.paths).y), self.thresholds())
-        scores = evaluate(self.predictions(split), self.thresholds())
-        with folder_of.writing(self.folder):
-            write_json(self.folder / folder_of.metrics_file(split), scores)
+            found = replace(found, y=_rows(self.table(corrections), found.paths).y)
+        scores = evaluate(found, self.thresholds(), prevalence)
+        if corrections is None:
+            with folder_of.writing(self.folder):
+                own = {name: its for name, its in scores.items() if name != PREVALENCE}
+                write_json(self.folder / folder_of.metrics_file(split), own)
         return scores
 
     @property
@@ -299,8 +342,19 @@ class Run:
 
     def splits(self) -> dict[str, str]:
         """The split of each image, as `splits.csv` has them."""
+        splits = self._splits_csv()
+        return dict(zip(splits.image_path, splits.split, strict=True))
+
+    def groups(self) -> dict[str, int] | None:
+        """The number of each image's group, equal where images belong together; None in runs that know of none."""
+        if not (self.folder / folder_of.SPLITS).exists():
+            return None
+        splits = self._splits_csv()
+        return dict(zip(splits.image_path, splits.group.astype(int), strict=True)) if "group" in splits else None
+
+    def _splits_csv(self) -> pd.DataFrame:
         splits = self._read_csv(folder_of.SPLITS, ("image_path", "split"), keep_default_na=False, dtype=str)
-        return dict(zip(map(unmark_path, splits.image_path), splits.split, strict=True))
+        return splits.assign(image_path=splits.image_path.map(unmark_path))
 
     def _read_csv(self, name: str, columns: Sequence[str], **options: Any) -> pd.DataFrame:
         """A table of the run folder, which must have these columns."""
@@ -318,7 +372,9 @@ class Run:
         return [path for path, its in self.splits().items() if its == split]
 
     def write_predictions(self, predictions: Predictions, split: str) -> None:
-        """Keep what the best weights say of a split; the caller holds the folder."""
+        """Keep what the best weights say of a split, with each image's group; the caller holds the folder."""
+        if groups := self.groups():
+            predictions = replace(predictions, groups=np.array([groups[path] for path in predictions.paths], np.int64))
         data = predictions.to_frame().to_parquet(None, index=False)
         write_whole(self.folder / folder_of.predictions_file(split), data)
 

@@ -1,4 +1,4 @@
-"""Scores and decisions, from logits of any framework: no torch here."""
+"""Scores with their intervals, from logits of any framework: no torch here."""
 
 import lazy_loader
 
@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "predictions": ["Predictions", "decide", "probabilities"],
         "metrics": ["average_precision", "bootstrap", "class_table", "interval", "mean_defined", "score", "wilson"],
-        "calibration": ["calibrate"],
-        "thresholds": ["Curves", "Thresholds", "evaluate", "tune_thresholds", "tuning_scores"],
+        "calibration": ["bends", "calibrate"],
+        "prevalence": ["at_prevalence", "read_prevalence"],
     },
 )

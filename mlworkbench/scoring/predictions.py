@@ -1,7 +1,7 @@
 """Predictions: what a model said of some images, as logits, probabilities and decisions, beside the labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,12 @@ class Predictions:
     split : "train", "val", "test", or "" for images of no split
     calibration : float64 [2, C], scale (above 0) and shift of each class's logit (see `calibration`), or None. The
         logits stay as the network gave them, and only `probabilities` applies it: it cannot be applied twice.
+    groups : int64 [N], equal where images belong together (frames of a video, photographs of one patient, near
+        duplicates), so that every interval and test counts groups; None: each image stands for itself
+
+    Raises
+    ------
+    WorkbenchError : arrays of other shapes, or a logit that is not finite
     """
 
     paths: np.ndarray
@@ -56,12 +62,21 @@ class Predictions:
     y: np.ndarray | None = None
     split: str = ""
     calibration: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.paths), len(self.class_names))
         for name, array in (("logits", self.logits), ("y", self.y)):
             if array is not None and array.shape != shape:
                 raise WorkbenchError(f"{name} has the shape {array.shape}; expected {shape} (images, classes)")
+        if self.groups is not None and np.shape(self.groups) != shape[:1]:
+            raise WorkbenchError(f"groups has the shape {np.shape(self.groups)}; expected {shape[:1]}, one an image")
+        if not np.isfinite(self.logits).all():
+            row, c = np.argwhere(~np.isfinite(self.logits))[0]
+            raise WorkbenchError(
+                f"the logit of image {short(str(self.paths[row]))} for class {short(self.class_names[c])} is "
+                f"{self.logits[row, c]}; expected finite numbers: a network that gives others is broken"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,10 +84,13 @@ class Predictions:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """float32 [N, C] in 0..1, calibrated where there is a calibration."""
-        if self.calibration is None:
-            return probabilities(self.logits)
-        scale, shift = self.calibration
-        return probabilities(scale * self.logits + shift)
+        return probabilities(self.calibrated_logits)
+
+    @property
+    def calibrated_logits(self) -> np.ndarray:
+        """float64 [N, C], which rank an image's classes where float32 probabilities near 1 tie."""
+        scale, shift = (1.0, 0.0) if self.calibration is None else self.calibration
+        return scale * self.logits.astype(float) + shift
 
     @property
     def labels(self) -> np.ndarray:
@@ -98,11 +116,19 @@ class Predictions:
         order = [self.class_names.index(name) for name in class_names]
         y = None if self.y is None else self.y[:, order]
         calibration = None if self.calibration is None else self.calibration[:, order]
-        return Predictions(self.paths, list(class_names), self.logits[:, order], y, self.split, calibration)
+        return replace(self, class_names=list(class_names), logits=self.logits[:, order], y=y, calibration=calibration)
+
+    def take(self, rows: np.ndarray) -> "Predictions":
+        """Those of some images: row numbers or a mask [N]."""
+        y = None if self.y is None else self.y[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, paths=self.paths[rows], logits=self.logits[rows], y=y, groups=groups)
 
     def to_frame(self) -> pd.DataFrame:
-        """`image_path`, `logit_CLASS` (uncalibrated) for every class, and `label_CLASS` where labels are known."""
+        """`image_path`, `logit_CLASS` (uncalibrated) for every class; `label_CLASS` and `group` where known."""
         columns: dict[str, np.ndarray] = {"image_path": self.paths}
+        if self.groups is not None:
+            columns["group"] = self.groups
         columns |= {f"logit_{name}": self.logits[:, i] for i, name in enumerate(self.class_names)}
         if self.y is not None:
             columns |= {f"label_{name}": self.y[:, i] for i, name in enumerate(self.class_names)}
@@ -119,6 +145,7 @@ class Predictions:
             logits=frame[[f"logit_{n}" for n in names]].to_numpy(np.float32),
             y=frame[[f"label_{n}" for n in names]].to_numpy(np.int8) if labelled else None,
             split=split,
+            groups=frame["group"].to_numpy(np.int64) if "group" in frame else None,
         )
 
 

@@ -20,13 +20,13 @@ from accelerate import PartialState
 
 from ..data.labels import read_labels
 from ..data.prepare import Prepared, prepare
-from ..exceptions import RunFailed, WorkbenchError
+from ..exceptions import Interrupted, RunFailed, WorkbenchError
 from ..files import write_csv, write_whole
 from ..network.batches import ImageDataset
 from ..network.cache import decoded_images
 from ..network.device import Precision, arithmetic, join_processes, refuse_misfit, share
 from ..network.model import build_model
-from ..progress import progress_bar
+from ..progress import progress_bar, say
 from ..runs import folder as folder_of
 from ..runs.run import Run, write_quarantine
 from ..runs.start import starting_network
@@ -51,7 +51,7 @@ def fit(
     """Train a network on labelled images and write the run folder.
 
     Ctrl-C and Jupyter's ■ end it after the batch under way, with everything saved; a second Ctrl-C ends it at once.
-    SIGTERM does the same and then takes its usual course.
+    SIGTERM does the same and then takes its usual course. What goes on is said on standard output.
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ def fit(
 
     Raises
     ------
-    KeyboardInterrupt : interrupted before the first epoch was done, so that there are no weights yet
+    Interrupted : before the first epoch was done, so that there are no weights yet, or by a second Ctrl-C; a
+        KeyboardInterrupt that says what is kept and how to go on
     RunFailed : the loss is not finite; the message names images of the batch
 
     >>> run = fit(read_labels("labels.csv"), run_dir="runs/first", epochs=15)    # doctest: +SKIP
@@ -77,7 +78,7 @@ def fit(
     table, run = read_labels(table), Run(run_dir)
     resuming = resume and folder_of.holds_run(run.folder)
     chosen = Settings.resumed(run.state["settings"], settings) if resuming else Settings.of(**settings)
-    with join_processes(chosen.device) as processes, ExitStack() as held:
+    with _before_training(run.folder), join_processes(chosen.device) as processes, ExitStack() as held:
         main = processes.is_main_process
         if processes.num_processes > 1 and chosen.route != "loop":
             raise WorkbenchError(f"route {chosen.route!r} trains in one process; several are for --route loop")
@@ -110,7 +111,7 @@ def fit(
         with processes.main_process_first():
             prepared = prepare(table, chosen.seed, chosen.max_quarantine, silent=not main)
         for line in prepared.in_short() if main else ():
-            log.warning(line)
+            say(f"- {line}")
         if main and not exists:
             hold_folder()
         with _seeded(chosen.seed, processes.device), arithmetic(tf32=True):
@@ -125,6 +126,8 @@ def fit(
                 _begin_longer(job, route, before)
             if main:
                 _begin(job, route.precision)
+                sizes = prepared.split_sizes
+                say(f"training on {sizes['train']:,} images, validation on {sizes['val']:,}, device {processes.device}")
             _train(job, route)
     return Run(run.folder)
 
@@ -170,6 +173,28 @@ def _begin_longer(job: Job, route: Route, before: int) -> None:
 
 
 @contextmanager
+def _before_training(folder: Path) -> Iterator[None]:
+    """An interrupt in here that nobody has told more of came while nothing was written."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped before the training began: nothing was written to {folder}; start again") from None
+
+
+def _stopped(job: Job, route: Route) -> str:
+    """What is kept of a training that was stopped, and how to go on."""
+    if done := len(route.recorder.history):
+        what = f"after {done} {'epoch' if done == 1 else 'epochs'}; the best weights so far are kept"
+    elif (job.run.folder / folder_of.RESUME).exists():
+        what = "in the first epoch; there are no weights to use yet, but what was trained so far is kept"
+    else:
+        what = "before the first epoch was done; nothing trained is kept"
+    return f"training stopped {what}. To go on: the same call with resume=True (command line: --resume)"
+
+
+@contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers of our own; the caller's state is as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -209,6 +234,8 @@ def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) ->
     dataset = ImageDataset(table.paths, table.root, table.y, size)
     # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
     everything = list(range(len(table)))
+    if processes.is_main_process:
+        say(f"decoding {len(table):,} images to {size} px, or finding them in the cache")
     for rows in [share(everything), everything] if processes.num_processes > 1 else [everything]:
         with progress_bar(len(rows), "decoding images", silent=not processes.is_main_process) as bar:
             dataset.pixels = decoded_images(
@@ -237,8 +264,8 @@ def _begin(job: Job, precision: Precision) -> None:
         run.write_state(**places, settings={**run.state["settings"], "epochs": job.settings.epochs})
         return
     folder_of.clear(run.folder)
-    splits = zip(map(mark_path, table.paths), prepared.split, strict=True)
-    write_whole(run.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split")))
+    splits = zip(map(mark_path, table.paths), prepared.split, prepared.groups.tolist(), strict=True)
+    write_whole(run.folder / folder_of.SPLITS, write_csv(splits, ("image_path", "split", "group")))
     write_quarantine(prepared.quarantine, run.folder / folder_of.QUARANTINE)
     run.write_state(  # last: where it stands, all of the run's beginning does
         format_version=folder_of.FORMAT_VERSION,
@@ -277,14 +304,19 @@ def _train(job: Job, route: Route) -> None:
     except BaseException as error:
         if job.main and run.status == "running":  # an end that was written already stays what it was
             run.write_state(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(_stopped(job, route)) from None
         if isinstance(error, FloatingPointError):
             paths = ", ".join(repr(dataset.paths[row]) for row in error.args[1])
             where = f"; the batch holds {paths}" if paths else ""
             raise RunFailed(f"{error.args[0]}{where}; try a lower --lr") from None
         raise
     job.processes.wait_for_everyone()
-    if not finished and not route.recorder.history:
-        raise KeyboardInterrupt
+    if not finished:
+        if not route.recorder.history:
+            raise Interrupted(_stopped(job, route))
+        if job.main:
+            say(_stopped(job, route))
 
 
 def _versions() -> dict[str, str]:

@@ -32,6 +32,7 @@ from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.plotting import plot_images
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..files import write_whole
 from ..network import model as models
@@ -42,7 +43,6 @@ from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.metrics import score
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds
 from ..settings import Settings
 from .losses import mean_known
 from .route import Job, Route
@@ -219,14 +219,14 @@ class MultiLabelTrainer(ClassificationTrainer):
         return MultiLabelValidator(self.job, self.test_loader, self.save_dir, copy(self.args), self.callbacks)
 
     def validate(self) -> tuple[Any, Any]:
+        self.trained_for = time.time() - self.epoch_time_start
         self.validator.args.plots = self.args.plots  # it switches them off for good before the epoch that it wants
         return super().validate()
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         super().save_metrics(metrics)
-        seconds = time.time() - self.epoch_time_start
         loss = next(iter(self.tloss.values())).item()
-        row = {"epoch": self.epoch + 1, "lr": self.lr["lr/pg0"], "train_loss": loss, "seconds": seconds}
+        row = {"epoch": self.epoch + 1, "lr": self.lr["lr/pg0"], "train_loss": loss, "seconds": self.trained_for}
         self.route.recorder.epoch(row, self.validator.logits)
 
     def save_model(self) -> bool:

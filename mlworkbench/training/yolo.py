@@ -23,6 +23,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
 from ..data.labels import LabelTable, read_labels
+from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..imports.door import is_folder, what_folder
 from ..network import model as models
@@ -31,7 +32,6 @@ from ..runs import folder as folder_of
 from ..runs.other import labelled_predictions
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Thresholds
 from ..settings import Settings, refuse_other
 from .fit import fit
 from .ultralytics_arguments import recipe

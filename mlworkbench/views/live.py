@@ -1,36 +1,119 @@
 """Figures and tables shown in a notebook, and the live plot of a training."""
 
+from collections.abc import Iterable
+from html import escape
 from typing import Any
 
+import ipywidgets as w
+import numpy as np
 import pandas as pd
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from ..text import shown
 from . import plots
 from .style import STATIC, png
 
 LONG = 15  # rows above which a table can be sorted and searched
+# Headings of columns whose names are not plain; of all others `_` is a blank.
+WORDS = {
+    "ap": "average precision",
+    "roc_auc": "ROC AUC",
+    "f1": "F1",
+    "brier": "Brier score",
+    "calibration_chance": "the same by chance",
+    "support": "positives",
+    "image_path": "image",
+    "predicted": "found instead",
+    "rate": "share wrong",
+    "rest": "elsewhere",
+    "low": "95 % from",
+    "high": "95 % to",
+    "tuned_on": "tuned on these",
+}
 
 
-def show(figure: Figure) -> None:
-    """Show a figure as one picture, which every viewer of a saved notebook can draw."""
-    display(Image(data=png(figure)))
+def show(what: Figure | HTML) -> None:
+    """Show a figure as one picture, which every viewer of a saved notebook can draw, or a gallery."""
+    display(_drawn(what))
+
+
+def _drawn(what: Figure | HTML) -> Image | HTML:
+    return Image(data=png(what)) if isinstance(what, Figure) else what
+
+
+def show_widget(widget: w.DOMWidget, picture: Figure | HTML) -> None:
+    """Show a widget, and under it what stands in its place in every page where no kernel answers."""
+    drawn = _drawn(picture)  # now, so that no warning comes between the two
+    display(_Frame(widget))
+    display(drawn)
+
+
+class _Frame(w.VBox):
+    """A widget in a frame that is called live once a page has told the kernel that it shows it.
+
+    By that name its looks hide what comes next; the saved notebook, and whatever is made of it, has it nevertheless.
+    """
+
+    LOOKS = "<style>.jp-OutputArea-child:has(.mlw-live) + .jp-OutputArea-child { display: none; }</style>"
+
+    def __init__(self, widget: w.DOMWidget):
+        looks = w.HTML(self.LOOKS, layout=w.Layout(display="none"))
+        super().__init__([widget, looks], layout=w.Layout(overflow="visible"), _view_count=0)  # so pages tell it
+        self.observe(lambda change: change["new"] and self.add_class("mlw-live"), "_view_count")
+
+    def __repr__(self) -> str:
+        return repr(self.children[0])
 
 
 def show_table(frame: pd.DataFrame, digits: int = 3, index: bool = True) -> None:
-    """Show a table in which every name stays text: neither HTML nor mathematics comes alive; undefined is `–`."""
+    """Show a table for people: headings in words, numbers to the right, undefined as `–`, and no 0 that is none.
+
+    Every name stays text: neither HTML nor mathematics comes alive.
+    """
     display(table_data(frame, digits, index), raw=True)
 
 
 def table_data(frame: pd.DataFrame, digits: int = 3, index: bool = True) -> dict[str, str]:
     """A table as a notebook keeps it, as HTML and as plain text; a long one can be sorted and searched."""
-    options: Any = {"na_rep": "–", "float_format": f"{{:.{digits}f}}".format, "index": index}
-    page = frame.to_html(classes=["tex2jax_ignore", "mathjax_ignore"], border=0, **options)
-    if len(frame) > LONG:
-        script = (STATIC / "table.js").read_text(encoding="utf-8")
-        page = f'<div style="max-height: 30em; overflow: auto">{page}</div><script>{script}</script>'
-    return {"text/html": page, "text/plain": frame.to_string(**options)}
+    columns = [*([(frame.index.name or "", frame.index.to_series())] if index else []), *frame.items()]
+    heads = [WORDS.get(str(name), str(name).replace("_", " ")) for name, _ in columns]
+    told = list(zip(*(_cells(values, digits) for _, values in columns), strict=True))
+    sides = ["right" if _is_number(values) else "left" for _, values in columns]
+
+    def line(tag: str, texts: Iterable[str]) -> str:
+        cells = zip(sides, texts, strict=True)
+        return "".join(f"<{tag} style='text-align: {side}'><bdi>{escape(text)}</bdi></{tag}>" for side, text in cells)
+
+    rows = "".join(f"<tr>{line('td', row)}</tr>" for row in told)
+    page = f"<thead><tr>{line('th', heads)}</tr></thead><tbody>{rows}</tbody>"
+    page = f"<table class='tex2jax_ignore mathjax_ignore'>{page}</table>"
+    long = len(frame) > LONG
+    page = f"<div style='{'max-height: 30em; ' if long else ''}overflow: auto'>{page}</div>"
+    if long:
+        page += f"<script>{(STATIC / 'table.js').read_text(encoding='utf-8')}</script>"
+    return {"text/html": page, "text/plain": pd.DataFrame(told, columns=heads).to_string(index=False)}
+
+
+def _is_number(values: pd.Series) -> bool:
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
+
+
+def _cells(values: pd.Series, digits: int) -> list[str]:
+    """The values of a column as people read them; of counts no decimals, also where some are undefined."""
+    known = values.dropna()
+    if _is_number(values) and (known % 1 == 0).all() and (is_integer_dtype(values) or known.max() > 1):
+        digits = 0
+    return [_cell(value, digits) for value in values]
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:,.0f}" if digits == 0 and value == value else shown(float(value), digits)
+    return f"{value:,}" if isinstance(value, (int, np.integer)) else "–" if value is None else str(value)
 
 
 class LivePlot:

@@ -12,10 +12,19 @@ from ..analysis.datamap import MappedImages, project
 from ..scoring.metrics import outcomes
 from ..text import shortened
 from .galleries import image, small
-from .style import MAP_MARKS
+from .parts import Choice, Keys
+from .style import GREY, MAP_MARKS, PALE
 
 MOST = 12  # images shown at once
-PAIRS = 200  # near duplicates in the list
+PAIRS = 20  # near duplicates shown at once
+KEYS = [
+    ("click", "on a point: its image"),
+    ("drag", "around points: their images; with Shift: these too"),
+    ("double click", "forget the line"),
+    ("Tab", "to the next control"),
+    ("letters", "in the box of colours: classes with these words; Enter takes one, ↑ ↓ go through all"),
+    ("?", "open or close this list, as Esc closes it"),
+]
 WIDTH, HEIGHT = 640, 520
 SECONDS = 0.004  # of t-SNE for an image, on one core
 STYLE = f"""<style>
@@ -29,7 +38,8 @@ STYLE = f"""<style>
 .mlw-map .mlw-legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; padding: 4px 2px; }}
 .mlw-map .mlw-legend svg {{ vertical-align: -1px; margin-right: 5px; overflow: visible; }}
 .mlw-map .mlw-images {{ display: grid; gap: 10px; grid-template-columns: repeat(3, minmax(0, 1fr)); margin-top: 6px; }}
-.mlw-map .mlw-few {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }}
+.mlw-map .mlw-pairs {{ max-height: {HEIGHT - 20}px; overflow: auto; }}
+.mlw-map :is(.mlw-few, .mlw-pairs) {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }}
 .mlw-map figure :is(img, div) {{ width: 100%; aspect-ratio: 1; display: block; margin: 0 0 2px; }}
 .mlw-map .selectionlayer {{ display: none; }}  /* a line, once drawn, would catch the next one */
 .mlw-map figure div {{ display: grid; place-items: center; background: var(--jp-layout-color2, #eee); }}
@@ -49,7 +59,7 @@ GLYPHS = {
 
 
 class DataMap(w.VBox):
-    """Images as points, coloured by split, errors or a class; near duplicates across splits are ringed and joined.
+    """Images as points, coloured by split, errors or a class; near duplicates across splits are ringed when asked for.
 
     The plot is plotly's, made when a page shows the widget for the first time: a notebook that nobody watched saves
     nothing of plotly's five megabytes. No name goes into it, since plotly reads names as HTML and TeX.
@@ -84,6 +94,24 @@ class DataMap(w.VBox):
         )
         if self.figure is not None:
             self.figure.data[3].update(dict(zip("xy", self._at[self.method][self.shown].T, strict=True)))
+
+    def show_pairs(self, on: bool = True) -> None:
+        """Ring and join near duplicates across splits, and show the most alike side by side; or ring none."""
+        self.duplicates.value = on
+        self._explain()
+        if self.figure is not None:
+            with self.figure.batch_update():
+                self.figure.data[0].visible = self.figure.data[2].visible = on
+        if not on:
+            return
+        scrolled = "tabindex='0' role='group' aria-label='Pairs'"  # so that keys scroll it
+        figures = "".join(map(self._described, self._pairs[:PAIRS].ravel().tolist()))
+        self._pictures.value = (
+            f"<div class='mlw-images mlw-pairs tex2jax_ignore mathjax_ignore' {scrolled}>{figures}</div>"
+        )
+        most = f"shown are the {PAIRS} most alike" if len(self._pairs) > PAIRS else "the most alike first"
+        untaught = " The network began with random weights: what is alike to it need not look alike."
+        self._say(f"{self._count} across splits, {most}.{untaught if self.images.untaught else ''}")
 
     def arrange(self) -> None:
         """Arrange the points the other way; the first t-SNE takes a while, and the PCA stays until it is done."""
@@ -127,18 +155,22 @@ class DataMap(w.VBox):
         looks = np.array(list(MAP_MARKS.values()))[place[self._order]]
         self._looks = {"color": looks[:, 0].tolist(), "symbol": looks[:, 2].tolist()}
         counts = np.bincount(place, minlength=len(names)).tolist()
-        marks = [(*MAP_MARKS[kind], f"{kind} ({n:,})") for kind, n in zip(names, counts, strict=True) if n]
-        ringed = f"near duplicate across splits ({len(np.unique(self._pairs)):,})"
-        self._legend.value = "<div class='mlw-legend'>" + "".join(
-            f"<span><svg width='12' height='12' aria-hidden='true'>{GLYPHS[glyph].format(colour)}</svg>{text}</span>"
-            for colour, _, glyph, text in [*marks, ("currentColor", "", "ring", ringed)]
-        )
-        if self.by.value == "errors":
-            self._legend.value += "<span>(the model has seen the labels of train)</span>"
+        self._marks = [(*MAP_MARKS[kind], f"{kind} ({n:,})") for kind, n in zip(names, counts, strict=True) if n]
+        self._explain()
         if self.figure is not None:
             at = self._at[self.method][self._order]
             with self.figure.batch_update():
                 self.figure.data[1].update(x=at[:, 0], y=at[:, 1], marker=self._looks)
+
+    def _explain(self) -> None:
+        ringed = (GREY, "", "ring", f"near duplicate across splits ({len(np.unique(self._pairs)):,})")
+        told = "".join(
+            f"<span><svg width='12' height='12' aria-hidden='true'>{GLYPHS[glyph].format(colour)}</svg>{text}</span>"
+            for colour, _, glyph, text in [*self._marks, *([ringed] if self.duplicates.value else [])]
+        )
+        if self.by.value == "errors":
+            told += "<span>(the model has seen the labels of train)</span>"
+        self._legend.value = f"<div class='mlw-legend'>{told}</div>"
 
     def _move(self) -> None:
         """Put every line, point and ring where it belongs."""
@@ -158,25 +190,27 @@ class DataMap(w.VBox):
             return
         from plotly.graph_objects import FigureWidget, Scatter  # takes a moment
 
-        size, around = 7 if len(self._order) < 5000 else 5, {"color": "black", "symbol": "circle-open", "opacity": 1}
+        size, around = 7 if len(self._order) < 5000 else 5, {"color": GREY, "symbol": "circle-open", "opacity": 1}
         marks: list[dict] = [
             {"size": size, "opacity": 0.8, **self._looks},
-            {"size": size + 5, "line": {"width": 1.2}, **around},  # near duplicates
+            {"size": size + 5, "line": {"width": 2}, **around},  # near duplicates
             {"size": size + 10, "line": {"width": 3}, **around},  # what is shown
         ]
-        lines = Scatter(mode="lines", line={"color": "#555", "width": 1}, hoverinfo="skip")
+        lines = Scatter(mode="lines", line={"color": GREY, "width": 1.5}, hoverinfo="skip")
         dots, *rings = (
             Scatter(mode="markers", marker=mark, unselected={"marker": {"opacity": mark["opacity"]}}, hoverinfo=hover)
             for mark, hover in zip(marks, ("none", "skip", "skip"), strict=True)  # clicks go through rings to a point
         )
-        axis = {"showticklabels": False, "ticks": "", "zeroline": False, "mirror": True, "linecolor": "#DDD"}
+        axis = {"showticklabels": False, "ticks": "", "zeroline": False, "mirror": True, "linecolor": PALE}
         layout = {
             "template": "simple_white", "width": WIDTH, "height": HEIGHT, "margin": {"l": 4, "r": 4, "t": 28, "b": 4},
             "xaxis": axis, "yaxis": axis, "dragmode": "lasso", "hovermode": "closest", "showlegend": False,
+            "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",  # any theme's
         }  # fmt: skip
         self.figure = FigureWidget([lines, dots, *rings], layout)
         # Without a button that would send the plot to plotly's cloud, nor one that leads there.
         self.figure._config = {"displaylogo": False, "showSendToCloud": False, "displayModeBar": True}
+        self.figure.data[0].visible = self.figure.data[2].visible = self.duplicates.value
         self._move()
         self.figure.data[1].on_click(self._picked)
         self.figure.data[1].on_selection(self._picked)
@@ -209,40 +243,28 @@ class DataMap(w.VBox):
 
     def _build(self) -> None:
         names = [(f"class: {shortened(name)}", c) for c, name in enumerate(self.images.predictions.class_names)]
-        style: Any = {"description_width": "initial"}
-        self.by = w.Dropdown(
-            options=[("split", "split"), ("errors", "errors"), *names], description="Colour by", style=style,
-            layout=w.Layout(width="270px"),
-        )  # fmt: skip
+        self.by = Choice("Colour by", [("split", "split"), ("errors", "errors"), *names])
         seconds = max(5, round(SECONDS * len(self.images.split), -1))
         self.button = w.Button(description=f"t-SNE (takes about {seconds:.0f} s)", layout=w.Layout(width="210px"))
-        near, self._pairs = self.images.near, self.images.pairs
-        pairs = [
-            (f"{row.similarity:.2f}: {shortened(row.a, 30)} ({row.split_a}), {shortened(row.b, 30)} ({row.split_b})", i)
-            for i, row in enumerate(near.head(PAIRS).itertuples())
-        ]
-        count = f"{len(near):,} pair{'' if len(near) == 1 else 's'} across splits"
-        self.duplicates = w.Dropdown(  # -1, since None would mean that nothing is chosen
-            options=[(count, -1), *pairs], description="Near duplicates", style=style,
-            layout=w.Layout(width="500px"),
+        self._pairs = self.images.pairs
+        self._count = f"{len(self._pairs):,} pair{'' if len(self._pairs) == 1 else 's'}"
+        self.duplicates = w.Checkbox(
+            description=f"Near duplicates across splits ({self._count})", indent=False, layout=w.Layout(width="auto"),
+            disabled=not len(self._pairs),
         )  # fmt: skip
-        self.by.observe(lambda _: self._colour(), "value")
+        self.by.observe(lambda _: self._colour(), "index")
         self.button.on_click(lambda _: self.arrange())
-        self.duplicates.observe(lambda change: self._chosen(change["new"]), "value")
+        self.duplicates.observe(lambda change: self.show_pairs(change["new"]), "value")
         self._legend, self._status, self._pictures = w.HTML(), w.HTML(), w.HTML()
         self._place = w.VBox([w.HTML("<p>The map is drawn where a live Jupyter shows it.</p>")])
         self._say("Click a point, or draw a line around some: their images are shown here.")
         super().__init__(
             [
                 w.HTML(STYLE),
-                w.Box([self.by, self.button, self.duplicates]).add_class("mlw-controls"),
+                w.Box([self.by, self.button, self.duplicates, Keys(rows=KEYS)]).add_class("mlw-controls"),
                 self._legend,
                 w.Box([self._place, w.VBox([self._status, self._pictures])]).add_class("mlw-halves"),
             ],
             _view_count=0,  # from now on pages say how many of them show it
         )
         self.add_class("mlw-map")
-
-    def _chosen(self, pair: int) -> None:
-        if pair >= 0:
-            self.show(self._pairs[pair])

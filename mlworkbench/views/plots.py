@@ -10,18 +10,32 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from ..data.labels import SPLITS
+from ..decisions.thresholds import Thresholds
+from ..decisions.tuning import Curves
 from ..runs.folder import best_place
-from ..scoring.metrics import calibration_error, reliability
+from ..scoring.metrics import calibration_chance, calibration_error, reliability
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import Curves, Thresholds
-from ..text import shortened
-from .style import _STYLE, BLUE, GREY, LINES, MAP_MARKS, ORANGE, SPLIT_COLOURS, _class_height, _figure, plain
+from ..text import number, shortened
+from .style import (
+    _STYLE,
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    MAP_MARKS,
+    ORANGE,
+    SHARES,
+    SPLIT_COLOURS,
+    _class_height,
+    _figure,
+    ink,
+    plain,
+)
 
 MOST = 40  # classes that one can read in a figure
+SIDE = 3.6  # inches that a plot beside the bars of classes is high
 
 
 def _ends(order: np.ndarray, ends: str) -> tuple[np.ndarray, str]:
@@ -39,13 +53,28 @@ def _ends(order: np.ndarray, ends: str) -> tuple[np.ndarray, str]:
     return np.concatenate([order[:half], order[-half:]]), told
 
 
-def _classes(ax: Axes, names: Sequence[str], broken: bool = False) -> None:
+def classes_down(ax: Axes, names: Sequence[str], broken: bool = False) -> None:
     """Class names down the axis, the first on top; a line where some are left out between."""
     ax.set_yticks(range(len(names)), [plain(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     if broken:
         ax.axhline(len(names) / 2 - 0.5, color=GREY, ls=":", lw=1)
+
+
+def _beside_classes(classes: int, widths: tuple[int, int], first: bool = True) -> tuple[Figure, Axes, Axes]:
+    """A figure, its axes that are as high as the classes ask for, and those beside them, which are never high.
+
+    Parameters
+    ----------
+    first : whether those of the classes stand left
+    """
+    height = max(SIDE, _class_height(classes))
+    figure = Figure(figsize=(10, height), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=widths, height_ratios=(SIDE, height - SIDE + 1e-3))
+    left = figure.add_subplot(grid[:, 0] if first else grid[0, 0])
+    right = figure.add_subplot(grid[0, 1] if first else grid[:, 1])
+    return (figure, left, right) if first else (figure, right, left)
 
 
 @rc_context(_STYLE)
@@ -60,7 +89,7 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
     totals = (y == 1).sum(0)
     chosen = np.arange(len(class_names)) if len(class_names) <= MOST else np.argsort(totals, kind="stable")
     chosen, told = _ends(chosen, "rarest and most frequent")
-    figure, (left, right) = _figure(10, _class_height(len(chosen)), 1, 2, width_ratios=(3, 2))
+    figure, left, right = _beside_classes(len(chosen), (3, 2))
     place, start = np.arange(len(chosen)), np.zeros(len(chosen))
     for name in SPLITS:
         positives = (y[split == name][:, chosen] == 1).sum(0)
@@ -68,7 +97,7 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
         start += positives
     for c, total in enumerate(start):
         left.text(total, c, f" {total:,.0f}", va="center", color=GREY)
-    _classes(left, [class_names[c] for c in chosen.tolist()], bool(told))
+    classes_down(left, [class_names[c] for c in chosen.tolist()], bool(told))
     title = f"Images in which a class is present{told}"
     left.set(title=title, xlabel="images", xlim=(0, start.max() * 1.12 + 1))
     figure.legend(loc="outside lower left", ncols=3)
@@ -82,56 +111,6 @@ def class_counts(y: np.ndarray, split: np.ndarray, class_names: Sequence[str]) -
 
 
 @rc_context(_STYLE)
-def cooccurrence(y: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Given the class of the row, how often is the class of the column there too, in percent.
-
-    Classes that come together stand together, so that blocks appear; of too many those with most company are shown.
-    """
-    present = (y == 1).astype(np.float32)
-    company = present.T @ present
-    np.fill_diagonal(company, 0)
-    most = np.sort(np.argsort(-company.max(0, initial=0), kind="stable")[:MOST])
-    told = f"\nof {y.shape[1]:,} classes the {MOST} with most company" if len(most) < y.shape[1] else ""
-    y, class_names = y[:, most], [class_names[c] for c in most.tolist()]
-    order = _by_company(y)
-    y, class_names = y[:, order], [class_names[c] for c in order.tolist()]
-    present = (y == 1).astype(float)
-    together = present.T @ present
-    alone = np.diag(together).copy()
-    share = np.divide(together, alone[:, None], out=np.full_like(together, np.nan), where=alone[:, None] > 0)
-    np.fill_diagonal(share, np.nan)
-    side = max(4.0, 1.6 + 0.45 * len(class_names))
-    figure, ax = _figure(side + 1, side)
-    top = np.nanmax(share) if np.nansum(share) > 0 else 1.0
-    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
-    if len(class_names) <= 25:
-        for row, column in zip(*np.nonzero(np.isfinite(share)), strict=True):
-            dark = share[row, column] > 0.6 * top
-            ax.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                    color="white" if dark else "black")  # fmt: skip
-    names = [plain(name, 20) for name in class_names]
-    ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    ax.set(title=f"Given the row, how often the column (%){told}")
-    ax.grid(visible=False)
-    figure.colorbar(image, ax=ax, shrink=0.7, format=lambda value, _: f"{100 * value:.0f} %")
-    return figure
-
-
-def _by_company(y: np.ndarray) -> np.ndarray:
-    """Classes in an order in which those that come together are neighbours (optimal leaf order of a clustering)."""
-    present = (y == 1).astype(float)
-    if present.shape[1] < 3 or not len(present):
-        return np.arange(present.shape[1])
-    both = present.T @ present
-    alone = np.diag(both)
-    either = alone[:, None] + alone[None, :] - both
-    apart = 1 - np.divide(both, either, out=np.zeros_like(both), where=either > 0)
-    np.fill_diagonal(apart, 0)
-    return leaves_list(linkage(squareform(apart, checks=False), "average", optimal_ordering=True))
-
-
-@rc_context(_STYLE)
 def label_sets(y: np.ndarray, class_names: Sequence[str], most: int = 12) -> Figure:
     """The most frequent sets of present classes, and how many images have each; y int8 [N, C]."""
     sets, images = np.unique(y == 1, axis=0, return_counts=True)
@@ -141,7 +120,7 @@ def label_sets(y: np.ndarray, class_names: Sequence[str], most: int = 12) -> Fig
     ax.barh(range(len(first)), images[first], color=BLUE)
     for place, count in enumerate(images[first]):
         ax.text(count, place, f" {count:,}", va="center", color=GREY)
-    _classes(ax, names)
+    classes_down(ax, names)
     ax.set(title=f"The most frequent of {len(sets):,} label sets", xlabel="images", xlim=(0, images.max() * 1.1 + 1))
     return figure
 
@@ -162,28 +141,11 @@ def image_sizes(sizes: np.ndarray) -> Figure:
 
 
 @rc_context(_STYLE)
-def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Thumbnails with captions.
-
-    Parameters
-    ----------
-    images : uint8 [H, W, 3] each
-    captions : one text an image, `\\n` for a new line; use `plain` on names
-    """
-    if not images:
-        figure, ax = _figure(4, 0.8)
-        ax.text(0.5, 0.5, "nothing to show", ha="center", va="center", color=GREY)
-        ax.set_axis_off()
-        return figure
-    rows = -(-len(images) // columns)
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    tall = max(image.shape[0] / image.shape[1] for image in images)
-    figure, axes = _figure(1.75 * columns, (1.75 * tall + 0.19 * lines) * rows, rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, image, caption in zip(axes.flat, images, captions, strict=False):
-        ax.imshow(image)
-        ax.set_title(caption, fontsize=8.5, loc="left")
+def nothing() -> Figure:
+    """A figure that says that there is nothing to show."""
+    figure, ax = _figure(4, 0.8)
+    ax.text(0.5, 0.5, "nothing to show", ha="center", va="center")
+    ax.set_axis_off()
     return figure
 
 
@@ -235,8 +197,31 @@ def average_precisions(scores: pd.DataFrame) -> Figure:
     for place, (value, support) in enumerate(zip(scores.ap, scores.support, strict=True)):
         text = "–" if np.isnan(value) else f"{value:.3f}"
         ax.text(defined.iloc[place], place, f" {text}  ({support} positives)", va="center", fontsize=9)
-    _classes(ax, list(scores.index), bool(told))
+    classes_down(ax, list(scores.index), bool(told))
     ax.set(title=f"Average precision by class{told}", xlim=(0, 1.3), xticks=np.linspace(0, 1, 6))
+    return figure
+
+
+@rc_context(_STYLE)
+def label_budget(classes: pd.DataFrame) -> Figure:
+    """More positives that bring a class's scores to ± .05, and what twice the training images would raise.
+
+    Parameters
+    ----------
+    classes : see `budget.LabelBudget`; the neediest come first, of too many those that need most and least are shown
+    """
+    chosen, told = _ends(np.argsort(-classes["ap_more"].to_numpy(), kind="stable"), "neediest and best known")
+    classes, place = classes.iloc[chosen], np.arange(len(chosen))
+    figure, (left, right) = _figure(10, _class_height(len(classes)), 1, 2, sharey=True)
+    left.plot(classes["ap_more"], place, "o", color=BLUE, label="average precision")
+    left.plot(classes["f1_more"], place, "s", color=ORANGE, label="F1")
+    left.set(title=f"More positives until ± .05{told}", xlabel="positives", xlim=(0, None))
+    right.hlines(place, classes["low"], classes["high"], color=BLUE)
+    right.plot(classes["gain"], place, "o", color=BLUE)
+    right.set(title="What twice the training images add", xlabel="average precision, 95 % interval")
+    for ax in (left, right):
+        classes_down(ax, list(classes.index), bool(told))
+    left.legend()
     return figure
 
 
@@ -245,16 +230,14 @@ def comparison(table: pd.DataFrame) -> Figure:
     """Mean average precision with its 95 % interval, and the seconds of training, for each approach."""
     figure, (left, right) = _figure(9, 0.9 + 0.5 * len(table), columns=2, sharey=True)
     places = np.arange(len(table))
-    middle, half = (table["low"] + table["high"]) / 2, (table["high"] - table["low"]) / 2  # which need not hold the mAP
-    left.errorbar(middle, places, xerr=half, fmt="none", color=BLUE, capsize=4)
-    left.plot(table["mAP"], places, "o", color=BLUE)
+    ends = (table["mAP"] - table["low"], table["high"] - table["mAP"])
+    left.errorbar(table["mAP"], places, xerr=ends, fmt="o", color=BLUE, capsize=4)
     left.set_yticks(places, [plain(name) for name in table.index])
-    left.set(xlabel=f"mAP on the split {table.attrs['split']!r}, 95 % interval")
+    without = f"; {undefined} classes undefined" if (undefined := table["classes undefined"].max()) else ""
+    left.set(xlabel=f"mAP on the split {table.attrs['split']!r}, 95 % interval{without}")
     left.invert_yaxis()
-    bars = right.barh(places, table["seconds to train"], color=GREY, height=0.55)
-    right.bar_label(bars, fmt=" {:,.0f} s")
-    right.set(xlabel="seconds to train")
-    right.margins(x=0.2)
+    right.bar_label(right.barh(places, table["seconds to train"], color=GREY, height=0.55), fmt=" {:,.0f} s")
+    right.set(xlabel="seconds to train", xmargin=0.2)
     return figure
 
 
@@ -280,11 +263,10 @@ def telling_images(
         asked = np.flatnonzero((y == 1) | present.any(1))
         asked = asked if len(asked) else np.arange(len(y))
         chosen = np.sort(asked[np.argsort(-p[asked].max(1))][:most])
-        middle.imshow(p[chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        middle.imshow(p[chosen], cmap=SHARES, vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(p[chosen]):
             mark = " ✓" if present[chosen[row], column] else ""
-            colour = "white" if value > 0.6 else "black"
-            middle.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=colour, fontsize=8)
+            middle.text(column, row, f"{value:.2f}{mark}", ha="center", va="center", color=ink(value), fontsize=8)
         middle.set(xticks=range(len(said)), yticks=range(len(chosen)))
         middle.set_xticklabels([plain(name, 14) for name in said.approach], fontsize=8)
         middle.set_yticklabels([plain(class_names[c], 22) for c in chosen.tolist()], fontsize=8)
@@ -313,7 +295,7 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     place = np.arange(len(chosen))
     figure, (left, right) = _figure(10, _class_height(len(chosen)), 1, 2, sharey=True)
     left.hlines(place, half[chosen], own[chosen], color=GREY, lw=1.5)
-    left.plot(half[chosen], place, "o", mfc="white", color=ORANGE, label="at 0.5")
+    left.plot(half[chosen], place, "o", mfc="none", color=ORANGE, label="at 0.5")
     left.plot(own[chosen], place, "o", color=BLUE, label="at its own threshold")
     left.set(title=f"F1 on the split {predictions.split!r}{thresholds.note(predictions)}{told}", xlim=(0, 1.02))
     figure.legend(loc="outside lower left", ncols=2)
@@ -321,7 +303,7 @@ def tuned_against_half(predictions: Predictions, thresholds: Thresholds) -> Figu
     right.plot(values[chosen], place, "D", color=BLUE)
     right.set(title="Thresholds (dashed: 0.5)", xlim=(0, 1))
     for ax in (left, right):
-        _classes(ax, [names[c] for c in chosen.tolist()], bool(told))
+        classes_down(ax, [names[c] for c in chosen.tolist()], bool(told))
     return figure
 
 
@@ -338,12 +320,12 @@ def precision_recall(predictions: Predictions, thresholds: Thresholds, most: int
         shown = sorted(shown, key=lambda c: curves.at(c, values[c])["f1"])[:most]
     columns = min(4, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
-    figure, axes = _figure(2.7 * columns, 2.4 * rows, rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, axes = _figure(2.6 * columns, 2.5 * rows, rows, columns, squeeze=False)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, c in zip(axes.flat, shown, strict=False):
         _precision_recall(ax, curves, c, float(values[c]))
-        ax.set_title(plain(names[c], 24))
+        ax.set_title(plain(names[c], 24), pad=18)
     figure.supxlabel(f"recall{thresholds.note(predictions)}{told}", fontsize=10)
     figure.supylabel("precision", fontsize=10)
     return figure
@@ -353,15 +335,19 @@ def _precision_recall(ax: Axes, curves: Curves, c: int, threshold: float) -> Non
     line, point = curves.at(c, np.unique(curves.scores[c])[::-1]), curves.at(c, threshold)
     ax.step(line["recall"], line["precision"], where="post", color=BLUE, lw=1.5)
     ax.plot(point["recall"], point["precision"], "o", color=ORANGE, ms=7)
-    ax.annotate(f"F1 {point['f1']:.2f} at {threshold:.2f}", (0.04, 0.06), xycoords="axes fraction", fontsize=8.5)
+    said = f"F1 {point['f1']:.2f} at threshold {number(threshold)}"
+    ax.text(0, 1.03, said, transform=ax.transAxes, fontsize=8.5)  # above the curve, never on it
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+    for axis in (ax.xaxis, ax.yaxis):  # the same in every place, so that the gaps are even
+        axis.set_ticks([0, 0.5, 1], ["0", "0.5", "1"])
 
 
 @rc_context(_STYLE)
 def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
     """How often a class is there when its probability says so, before and after the thresholds' calibration.
 
-    Left all classes together (see `metrics.reliability`), right the calibration error of each class.
+    Left all classes together (see `metrics.reliability`), right the calibration error of each class, and what true
+    probabilities like those after would have by chance.
     """
     after = thresholds.calibrated(predictions)
     y, names = after.labels, after.class_names
@@ -371,19 +357,20 @@ def calibration(predictions: Predictions, thresholds: Thresholds) -> Figure:
     if len(names) > MOST:
         chosen, told = np.argsort(-errors[1], kind="stable")[:MOST], f"\nof {len(names):,} classes the {MOST} largest"
     place = np.arange(len(chosen))
-    figure, (left, right) = _figure(10, max(3.6, _class_height(len(chosen))), 1, 2)
+    figure, right, left = _beside_classes(len(chosen), (1, 1), first=False)
     left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
     kinds = (("s--", ORANGE, "before"), ("o-", BLUE, "after"))
     for its, error, (mark, colour, label) in zip(both, errors, kinds, strict=True):
         p = its.probabilities
         predicted, present, _ = reliability(y[y >= 0], p[y >= 0])
-        left.plot(predicted, present, mark, color=colour, ms=4, mfc="white" if colour == ORANGE else None, label=label)
-        right.plot(error[chosen], place, mark[0], color=colour, mfc="white" if colour == ORANGE else None)
-    right.hlines(place, *(error[chosen] for error in errors), color=GREY, lw=1, zorder=0)
+        left.plot(predicted, present, mark, color=colour, ms=4, mfc="none" if colour == ORANGE else None, label=label)
+        right.plot(error[chosen], place, mark[0], color=colour, mfc="none" if colour == ORANGE else None)
+    right.hlines(place, errors[0][chosen], errors[1][chosen], color=GREY, lw=1, zorder=0)
+    right.vlines(calibration_chance(y, after.probabilities)[chosen], place - 0.3, place + 0.3, color=GREEN, lw=2)
     title = f"Reliability on the split {after.split!r}{thresholds.note(after)}"
     left.set(title=title, xlabel="mean probability", ylabel="share present", xlim=(0, 1), ylim=(0, 1))
-    _classes(right, [names[c] for c in chosen.tolist()])
-    right.set(title=f"Calibration error{told}", xlim=(0, None))
+    classes_down(right, [names[c] for c in chosen.tolist()])
+    right.set(title=f"Calibration error (line: by chance){told}", xlim=(0, None))
     figure.legend(loc="outside lower left", ncols=2)
     return figure
 
@@ -400,8 +387,8 @@ def error_counts(errors: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     figure, ax = _figure(8, _class_height(len(counts)))
     for kind, colour, sign in (("false negative", ORANGE, -1), ("false positive", BLUE, 1)):
         ax.barh(range(len(counts)), sign * counts[kind].to_numpy(), color=colour, label=f"{kind}s")
-    ax.axvline(0, color="black", lw=0.8)
-    _classes(ax, list(counts.index))
+    ax.axvline(0, color=GREY, lw=0.8)
+    classes_down(ax, list(counts.index))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     note = " (tuned on these)" if errors.tuned_on.any() else ""
@@ -417,12 +404,12 @@ def data_map(xy: np.ndarray, kinds: np.ndarray, pairs: np.ndarray, title: str = 
     Rows in pairs, int [M, 2], are ringed and joined: near duplicates across splits.
     """
     figure, ax = _figure(9, 5.2)
-    ax.plot(*xy[pairs].transpose(2, 1, 0), color="black", lw=0.8, alpha=0.6, zorder=1)
+    ax.plot(*xy[pairs].transpose(2, 1, 0), color=GREY, lw=0.8, zorder=1)
     size, ringed = float(np.clip(12000 / max(1, len(xy)), 5, 26)), np.unique(pairs)
     for kind, (colour, mark, _) in MAP_MARKS.items():
         if (rows := kinds == kind).any():
             ax.scatter(*xy[rows].T, s=size, color=colour, marker=mark, alpha=0.75, label=f"{kind} ({rows.sum():,})")
-    style: Any = {"facecolors": "none", "edgecolors": "black", "s": 4 * size + 30}
+    style: Any = {"facecolors": "none", "edgecolors": GREY, "s": 4 * size + 30}
     ax.scatter(*xy[ringed].T, **style, label=f"near duplicate across splits ({len(ringed):,})")
     ax.set(title=plain(title, 90), xticks=[], yticks=[])
     figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handletextpad=0.2)

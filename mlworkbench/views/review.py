@@ -1,4 +1,4 @@
-"""Label review widget: suspects one after the other, each answered with one key, and every answer kept at once."""
+"""Label review widget: labels one after the other, each answered with one key, and every answer kept at once."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,51 +13,55 @@ import traitlets
 from ..analysis.suspects import Suspects
 from ..data.corrections import MARKS, Correction, read_corrections, record, withdraw, write_corrections
 from ..data.images import ImageFault, load_image
+from ..decisions.thresholds import margin
 from ..exceptions import WorkbenchError
 from ..runs.run import Run
-from ..scoring.thresholds import margin
 from ..text import number, shortened
-from .galleries import data_uri, lit, small
-from .style import STATIC
+from .galleries import data_uri, outlined, small
+from .parts import page
 
 PICTURE = 420  # pixels of the longer side
 TILES = 12  # on a page
 LATELY = 20  # of the last so many answers it is told how many were "wrong": when to stop
 CLASSES = 12  # named beside the picture at most
 LABELS = {1: "present", 0: "absent", -1: "unknown"}
-SHOWN = ("all suspects", "not answered yet", *(f"answered {mark}" for mark in MARKS))
+SHOWN = ("all labels", "not answered yet", *(f"answered {mark}" for mark in MARKS))
 
 
 class LabelReview(anywidget.AnyWidget):
-    """Suspects of a run for a person to answer: wrong (W), right (R) or unsure (U); back, next, undo and a map by key.
+    """Labels of a run for a person to answer: wrong (W), right (R) or unsure (U); back, next, undo and a map by key.
 
     An answer is in the corrections file before the next image comes, and one that was meant for an image no longer
     shown is ignored. It is kept about the labels *file*: where the run was trained with a correction of the label, to
     call it right upholds the correction. Undo takes back answers one by one, the latest first, also those of earlier
     sessions. Beside the picture stands what the run says of the image; W, R and U are about the label in question only.
+    Where images have no labels, the answers are about what the run has decided.
 
     Parameters
     ----------
-    suspects : of `find_suspects`
-    file : the corrections file; None: `corrections.csv` in the run folder
+    suspects : of `find_suspects`, or of `zone_labels`
+    file : the corrections file; None: `corrections.csv` in the run folder, of images without labels `answers.csv`
 
     Raises
     ------
     LabelFaults : the corrections file has faults
     """
 
-    _esm = STATIC / "review.js"
-    _css = STATIC / "review.css"
+    _esm = page("review", "js")
+    _css = page("review", "css")
     choices = traitlets.Dict().tag(sync=True)
     page = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, run: Run, suspects: Suspects, file: Path | None = None):
-        self._run, self._file = run, file or run.folder / "corrections.csv"
         ranking, predictions = suspects.ranking, suspects.predictions
-        self.names, self._y, self._p = predictions.class_names, predictions.labels, predictions.probabilities
-        self._paths = predictions.paths
+        self.names, self._p, self._paths = predictions.class_names, predictions.probabilities, predictions.paths
         self._limits, self._present = run.thresholds().aligned(self.names), run.thresholds().decide(predictions)
+        self._labelled = predictions.y is not None
+        self._y = predictions.labels if self._labelled else self._present.astype(np.int8)
+        self._word = "label" if self._labelled else "called"
+        self._run = run
+        self._file = file or run.folder / ("corrections.csv" if self._labelled else "answers.csv")
         self._rows = pd.Index(self._paths, dtype=object).get_indexer(pd.Index(ranking["image_path"]))
         self._columns = pd.Index(self.names, dtype=object).get_indexer(pd.Index(ranking["class"]))
         self._scores = ranking.score.to_numpy()
@@ -151,7 +155,7 @@ class LabelReview(anywidget.AnyWidget):
 
     def _read(self) -> None:
         """The answers on file; where there is no file yet it begins with the run's own, for trainings to come."""
-        own = self._run.corrections
+        own = self._run.corrections if self._labelled else []
         if own and not self._file.exists():
             write_corrections(self._file, own)
         self._own = {(mark.image_path, mark.class_name): mark for mark in own}
@@ -200,6 +204,7 @@ class LabelReview(anywidget.AnyWidget):
         view: dict[str, Any] = {
             "at": self.view.get("at", 0) + 1, "chosen": self._chosen, "place": self._now, "of": len(self._list),
             "message": message, "progress": self._progress(), "map": self._mapped, "picture": "",
+            "undoes": bool(self._past),
         }  # fmt: skip
         if on_page:
             view |= self._said(on_page[self._now - first])
@@ -208,7 +213,7 @@ class LabelReview(anywidget.AnyWidget):
 
     def _tile(self, suspect: int) -> dict[str, str]:
         row, c, (path, name) = self._label(suspect)
-        said = f"label {LABELS[int(self._y[row, c])]}\np {number(self._p[row, c])}"
+        said = f"{self._word} {LABELS[int(self._y[row, c])]}\np {number(self._p[row, c])}"
         try:
             picture = small(path, self._run.root)
         except ImageFault:  # the images are not where they were; the picture's place says so
@@ -226,16 +231,17 @@ class LabelReview(anywidget.AnyWidget):
         told = told[np.argsort(-p[told], kind="stable")][:CLASSES]
         return {
             "name": name,
+            "word": self._word,
             "label": label,
             "path": path,
             "answer": answer,
             "facts": [
-                ("Label", label + (", by a correction" if self._on_file(row, c) != y[c] else "")),
+                (self._word.capitalize(), label + (", by a correction" if self._on_file(row, c) != y[c] else "")),
                 ("Truth", truth.get(answer, "not answered yet")),
                 ("Prediction", f"{'present' if self._present[row, c] else 'absent'}, p {number(p[c])}"),
                 ("Threshold", number(self._limits[c])),
                 ("Margin", f"{abs(far):.2f} of 1, {'above' if far >= 0 else 'below'} the threshold"),
-                ("Suspect", f"number {suspect + 1:,} of {len(self._rows):,}, score {number(self._scores[suspect])}"),
+                ("Place", f"number {suspect + 1:,} of {len(self._rows):,}, score {number(self._scores[suspect])}"),
             ],
             "classes": [
                 (shortened(self.names[i], 40), LABELS[int(y[i])], number(p[i]), number(self._limits[i]), bool(i == c))
@@ -253,11 +259,11 @@ class LabelReview(anywidget.AnyWidget):
         height, width = pixels.shape[:2]
         size = max(1, PICTURE * width // max(height, width)), max(1, PICTURE * height // max(height, width))
         image = np.asarray(PIL.Image.fromarray(pixels).resize(size))
-        return {"picture": data_uri(lit(image, self._run.look(path, self.names[c])) if self._mapped else image)}
+        return {"picture": data_uri(outlined(image, self._run.look(path, self.names[c])) if self._mapped else image)}
 
     def _progress(self) -> str:
         counts = Counter(filter(None, self._answers.values()))
-        told = f"{counts.total():,} of {len(self._rows):,} suspects answered"
+        told = f"{counts.total():,} of {len(self._rows):,} labels answered"
         if counts:
             told += ": " + ", ".join(f"{counts[mark]:,} {mark}" for mark in MARKS)
         last = [answer for suspect, _ in self._past[-LATELY:] if (answer := self._answers.get(suspect))]

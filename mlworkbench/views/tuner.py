@@ -9,13 +9,25 @@ import anywidget
 import numpy as np
 import traitlets
 
+from ..decisions.thresholds import Thresholds
+from ..decisions.tuning import (
+    CONFIDENCE,
+    DRAWN,
+    FEW,
+    OBJECTIVES,
+    Curves,
+    kept_threshold,
+    learnt_classes,
+    shared_threshold,
+    tunable,
+    tune_class,
+)
 from ..exceptions import WorkbenchError
 from ..scoring.metrics import mean_defined
 from ..scoring.predictions import Predictions
-from ..scoring.thresholds import DRAWN, FEW, OBJECTIVES, Curves, Thresholds, shared_threshold, tune_class
 from ..text import shortened
 from .galleries import small
-from .style import STATIC
+from .parts import page
 
 BESIDE = 4  # images on either side of the threshold
 # Text of an objective's button; label, first value and step of its target's field.
@@ -45,8 +57,8 @@ class ThresholdTuner(anywidget.AnyWidget):
     save : called with the Thresholds when Save is pressed; what it returns is told as the place. None: no such button
     """
 
-    _esm = STATIC / "tuner.js"
-    _css = STATIC / "tuner.css"
+    _esm = page("tuner", "js")
+    _css = page("tuner", "css")
     fixed = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
@@ -62,23 +74,27 @@ class ThresholdTuner(anywidget.AnyWidget):
         self._predictions = thresholds.calibrated(predictions)
         self._save = save
         self.names = predictions.class_names
-        self.curves = Curves(self._predictions.labels, self._predictions.probabilities)
+        self.curves = Curves(self._predictions.labels, self._predictions.probabilities, predictions.groups)
+        self.learnt = learnt_classes(predictions)
         self.values = thresholds.aligned(self.names).copy()
         met = dict(zip(thresholds.class_names, [] if thresholds.met is None else thresholds.met.tolist(), strict=False))
         # Of each class: objective, target, and whether that is met (None: nobody asked).
         self._how = [(thresholds.objective, thresholds.target, met.get(name)) for name in self.names]
         self._kept = self.values.copy(), list(self._how)
         self._past: list[tuple[np.ndarray, list, int]] = []
-        self._shared: Callable[..., float] = cache(partial(shared_threshold, self.curves))
+        self._shared: Callable[..., float] = cache(
+            partial(shared_threshold, self.curves, classes=tunable(self.curves, self.learnt))
+        )
         self._small = cache(lambda path: small(path, root) if root else "")
         self._heard = ""
         self._sort()
         self._chosen = self._order[0]
         super().__init__(
             fixed={
-                "names": [shortened(name, 60) for name in self.names],
+                "names": [shortened(name, 200) for name in self.names],
                 "positives": self.curves.positives.tolist(),
                 "few": FEW,
+                "learnt": self.learnt,
                 "macro": _defined(mean_defined(self._f1())),
                 "rules": [(rule, *RULES[rule], *(OBJECTIVES.get(rule) or ("", 0))) for rule in RULES],
                 "saves": save is not None,
@@ -100,6 +116,8 @@ class ThresholdTuner(anywidget.AnyWidget):
             objective=self._how[0][0] if alike else "by hand",
             target=self._how[0][1] if alike else None,
             positives=self.curves.positives,
+            learnt=list(self.learnt),
+            confidence=CONFIDENCE if alike and self._how[0][0] == "guarantee" else None,
             met=np.array(met) if alike and None not in met else None,
             calibration=self._predictions.calibration,
             tuned_paths=frozenset(self._predictions.paths),
@@ -125,7 +143,7 @@ class ThresholdTuner(anywidget.AnyWidget):
         """Set the chosen class, or all, by an objective of `thresholds`, or to "default", which is 0.5."""
         chosen = range(len(self.names)) if to_all else [self._chosen]
         try:
-            found = {c: self._tuned(c, objective, target) for c in chosen}
+            found = {c: self._tuned(c, objective, target, to_all) for c in chosen}
         except WorkbenchError as error:
             self._show(str(error))
             return
@@ -177,9 +195,11 @@ class ThresholdTuner(anywidget.AnyWidget):
 
     # What follows
 
-    def _tuned(self, c: int, objective: str, target: float | None) -> tuple[float, bool | None]:
+    def _tuned(self, c: int, objective: str, target: float | None, to_all: bool) -> tuple[float, bool | None]:
         if objective == "default":
             return 0.5, None
+        if to_all and objective in DRAWN and c not in tunable(self.curves, self.learnt):
+            return kept_threshold(self.curves, c, self.learnt), False  # whoever asks for it alone shall have it
         shared = self._shared(objective, target) if objective in DRAWN else None
         return tune_class(self.curves, c, objective, target, shared)
 
@@ -225,6 +245,7 @@ class ThresholdTuner(anywidget.AnyWidget):
                 "values": self.values.tolist(),
                 "f1": [_defined(f1) for f1 in self._f1()],
                 "unmet": [met is False for _, _, met in self._how],
+                "undoes": bool(self._past),
                 "message": message,
             }
 

@@ -1,14 +1,17 @@
+import shutil
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
+from simulated import World
 from sklearn.metrics import average_precision_score
 
-from mlworkbench import Predictions, Thresholds, WorkbenchError, tune_thresholds
-from mlworkbench.analysis.compare import compare, compare_runs
+from mlworkbench import Predictions, Run, Thresholds, WorkbenchError, tune_thresholds
+from mlworkbench.analysis.compare import TWO_NETWORKS, _mcnemar, _variances, compare, compare_recipes, compare_runs
 
 
 def two(seed, images=80, gain=1.0, unknown=0.1):
@@ -122,4 +125,118 @@ def test_a_class_without_a_positive_has_no_difference():
 
 def test_two_runs(tiny_run):
     found = compare_runs(tiny_run, tiny_run)
-    assert found.flips.empty and len(found.classes) == 10
+    assert found.flips.empty and len(found.classes) == 14
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_mcnemars_test_over_groups_agrees_with_all_signs_one_after_the_other(balance):
+    balance = np.array(balance, int)
+    sums = [abs(np.dot(signs, balance)) for signs in product((-1, 1), repeat=len(balance))]
+    assert _mcnemar(balance) == pytest.approx(np.mean(np.array(sums) >= abs(balance.sum())))
+
+
+def test_groups_of_one_are_as_no_groups_and_a_group_of_copies_is_one_image():
+    (a, b), thresholds = two(5, images=150)
+    plain = compare(a, b, thresholds, thresholds)
+    order = np.random.default_rng(0).permutation(150)
+    alone = compare(a, replace(b, groups=order.astype(np.int64)), thresholds, thresholds)
+    assert plain.sets == alone.sets and plain.classes.p.equals(alone.classes.p)
+    rows = np.repeat(np.arange(150), 4)
+    paths = np.array([f"{i}.png" for i in range(600)], object)
+    copies = [replace(p.take(rows), paths=paths, groups=rows) for p in (a, b)]
+    found = compare(*copies, thresholds, thresholds)
+    assert found.sets["p"] == pytest.approx(plain.sets["p"])
+    assert found.map["se"] == pytest.approx(plain.map["se"], rel=0.1) and found.sets["better"] > plain.sets["better"]
+
+
+def test_the_variance_is_the_jackknifes():
+    """Left out one group after the other, by scikit-learn's average precision."""
+    (a, b), _ = two(6, images=60, unknown=0)
+    groups = np.repeat(np.arange(20), 3)
+    by_class, of_mean = _variances((a, b), groups, 0)
+    left_out = []
+    for group in range(20):
+        kept = groups != group
+        left_out.append([
+            average_precision_score(a.labels[kept, c], b.logits[kept, c])
+            - average_precision_score(a.labels[kept, c], a.logits[kept, c])
+            for c in range(3)
+        ])  # fmt: skip
+    assert by_class == pytest.approx(19 * np.var(left_out, 0))
+    assert of_mean == pytest.approx(19 * np.var(np.mean(left_out, 1)))
+
+
+@pytest.mark.parametrize("size", [1, 6, 20])
+def test_two_equal_models_differ_no_more_often_than_said(size):
+    draws, world = 100, World(np.linspace(0.02, 0.3, 4), np.full(4, 2.0), size)
+    rng, found = np.random.default_rng(size), []
+    for _ in range(draws):
+        a, b = world.draw(rng, 480, models=2)
+        thresholds = Thresholds.default(a.class_names)
+        its = compare(a, b, thresholds, thresholds)
+        found.append((its.sets["p"] <= 0.05, (its.classes.q <= 0.05).any(), its.map["low"] > 0 or its.map["high"] < 0))
+    assert (np.sum(found, 0) <= binom.ppf(0.99, draws, 0.05)).all(), np.mean(found, 0)
+
+
+def networks(rng, world, better, by_seed, images=200):
+    """Three networks of each of two recipes, which their seeds make better or worse, and the second recipe better."""
+    by = rng.normal(0, by_seed, 6) + np.repeat([0, better], 3)
+    found = world.draw(rng, images, models=6)
+    return [
+        replace(p, logits=p.logits + 4 * b * (p.labels - 0.5).astype(np.float32))
+        for p, b in zip(found, by, strict=True)
+    ]
+
+
+def of_recipes(runs):
+    thresholds = [Thresholds.default(runs[0].class_names)] * 3
+    return compare_recipes(runs[:3], runs[3:], thresholds, thresholds)
+
+
+def test_recipes_differ_by_more_than_their_seeds():
+    world, rng = World(np.linspace(0.1, 0.4, 3), np.full(3, 2.0)), np.random.default_rng(0)
+    draws, pairs, recipes = 40, 0, []
+    for _ in range(draws):
+        runs = networks(rng, world, 0, 0.1)
+        scores = of_recipes(runs).scores
+        recipes.append((scores.low > 0) | (scores.high < 0))
+        thresholds = Thresholds.default(runs[0].class_names)
+        one = compare(runs[0], runs[3], thresholds, thresholds).map
+        pairs += one["low"] > 0 or one["high"] < 0
+    assert (np.sum(recipes, 0) <= binom.ppf(0.99, draws, 0.05)).all(), np.mean(recipes, 0)
+    assert pairs > binom.ppf(0.99, draws, 0.05)  # told as recipes, two networks would be wrong too often
+    scores = of_recipes(networks(rng, world, 1, 0.1)).scores.loc["map"]
+    assert scores.low > 0 and scores.after - scores.before == pytest.approx(scores.difference)
+
+
+def test_what_the_seeds_and_the_images_add_is_told_apart():
+    """Runs that say the same have no variance by seed; the more they have of their own, the more."""
+    world, rng = World(np.linspace(0.1, 0.4, 3), np.full(3, 2.0)), np.random.default_rng(1)
+    one, other = world.draw(rng, 300, models=2)
+    same = of_recipes([one] * 3 + [other] * 3).scores.loc["map"]
+    assert same.seed_before == pytest.approx(0, abs=1e-12)
+    thresholds = Thresholds.default(one.class_names)
+    assert same.test == pytest.approx(compare(one, other, thresholds, thresholds).map["se"], rel=0.25)
+    apart = of_recipes(networks(rng, world, 0, 0.5)).scores.loc["map"]
+    assert apart.seed_before > 0.02 and apart.test < same.test + 0.02
+
+
+def test_runs_as_recipes(tiny_run, tmp_path):
+    assert TWO_NETWORKS in str(compare_runs(tiny_run, tiny_run))
+    with pytest.raises(WorkbenchError, match="1 and 1 runs; a recipe needs 2 or more"):
+        compare_runs([tiny_run], tiny_run)
+    copies = [Run(shutil.copytree(tiny_run.folder, tmp_path / name)) for name in ("a", "b", "c", "d")]
+    with pytest.raises(WorkbenchError, match="b has the seed 0 of another run"):
+        compare_runs(copies[:2], copies[2:])
+    rng = np.random.default_rng(0)
+    for i, run in enumerate(copies):
+        run.write_state(settings=run.state["settings"] | {"seed": i % 2, "device": f"cuda:{i}", "epochs": 2 + i // 2})
+        found = run.predictions("test", raw=True)
+        run.write_predictions(
+            replace(found, logits=found.logits + rng.normal(0, 1, found.logits.shape).astype("f4")), "test"
+        )
+    found = compare_runs(copies[:2], copies[2:])
+    assert found.runs == (2, 2) and found.images == len(tiny_run.predictions("test")) and "macro F1" in str(found)
+    with pytest.raises(WorkbenchError, match="epochs is '3' in .*d and '2' in .*a; expected runs of one recipe"):
+        compare_runs([copies[0], copies[3]], copies[2:])

@@ -79,29 +79,29 @@ def test_three_images_have_a_map():
     assert project(np.eye(3, dtype=np.float32), "tsne").shape == (3, 2)
 
 
-def brute(features, split, limit):
-    """Pairs of each image and the most similar one of another split, one comparison at a time."""
+def brute(features, split, limit, apart):
+    """Pairs of each image and the most similar one of another split, one comparison at a time; see `NEXT`."""
     x = np.linalg.svd((features - features.mean(0)).astype(float), full_matrices=False)[0]  # rows are whitened images
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
     pairs = {}
+    sixth = [sorted(x @ row)[-7] for row in x]  # besides the image itself and the other of a pair five
     for i in range(len(x)):
-        like = {
-            j: float(x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]))
-            for j in range(len(x))
-            if split[j] != split[i]
-        }
+        like = {j: float(x[i] @ x[j]) for j in range(len(x)) if split[j] != split[i]}
         best = max(like, key=like.get)
-        if like[best] >= limit:
+        if like[best] >= limit and apart * (1 - like[best]) <= 1 - max(sixth[i], sixth[best]):
             pairs[min(i, best), max(i, best)] = like[best]
     return pairs
 
 
-def test_near_duplicates_are_those_of_brute_force(rng, monkeypatch):
+@pytest.mark.parametrize("apart", [0, 1.1, 1.3])
+def test_near_duplicates_are_those_of_brute_force(rng, monkeypatch, apart):
     features = rng.normal(size=(150, 20)).astype(np.float32)
     split = rng.choice(["train", "val", "test"], 150)
     paths = np.array([str(i) for i in range(150)], object)
     monkeypatch.setattr(datamap, "LIMIT", 0.5)
     monkeypatch.setattr(datamap, "BLOCK", 7)
-    found, wanted = near_duplicates(features, split, paths), brute(features, split, 0.5)
+    monkeypatch.setattr(datamap, "APART", apart)
+    found, wanted = near_duplicates(features, split, paths), brute(features, split, 0.5, apart)
     assert len(wanted) > 10
     assert {(int(row.a), int(row.b)) for row in found.itertuples()} == set(wanted)
     likes = [wanted[int(row.a), int(row.b)] for row in found.itertuples()]
@@ -126,6 +126,16 @@ def test_among_many_images_each_is_compared_with_few_and_that_is_said(rng, monke
     assert len(found.merge(exact, on=["a", "b"])) > 0.9 * len(exact) and len(found) <= 1.05 * len(exact)
     crowd = near_duplicates(np.repeat(features[:2], 1500, axis=0), split, paths)  # all of them in two cells
     assert len(crowd) and (crowd.similarity > 0.999).all()
+
+
+def test_what_is_alike_to_many_is_no_duplicate(rng):
+    features = rng.normal(size=(400, 40)).astype(np.float32)
+    features[380:390] = features[0] + rng.normal(0, 0.1, (10, 40))  # one of a crowd, in both splits
+    features[391] = features[1] + rng.normal(0, 0.1, 40)
+    features[392] = features[2]
+    split = np.array(["train"] * 385 + ["val"] * 15)
+    found = near_duplicates(features, split, np.arange(400).astype(str))
+    assert found[["a", "b"]].values.tolist() == [["2", "392"], ["1", "391"]] and found.similarity[1] > 0.95
 
 
 def test_a_planted_duplicate_is_found_and_nothing_else(images):
@@ -240,21 +250,27 @@ def test_an_image_is_described_in_words(its):
     assert "✗" in text.split("\n")[0] and "(train)" in text
 
 
-def test_near_duplicates_are_ringed_joined_and_listed(its):
+def test_near_duplicates_are_ringed_joined_and_shown_when_asked_for(its):
     at = its.map._at["PCA"]
     lines, rings = its.map.figure.data[0], its.map.figure.data[2]
     np.testing.assert_array_equal(lines.x, [at[3, 0], at[50, 0], np.nan])
     np.testing.assert_array_equal(rings.y, at[[3, 50], 1])
-    (_, nothing), (listed, pair) = its.map.duplicates.options
-    assert (
-        its.map.duplicates.index == 0
-        and nothing == -1
-        and pair == 0
-        and "<b>3 $y$.png (train)" in listed
-        and "(val)" in listed
-    )
-    its.map.duplicates.value = 0
-    assert its.map.shown.tolist() == [3, 50] or its.map.shown.tolist() == [50, 3]
+    assert not lines.visible and not rings.visible and "ring" not in its.map._legend.value
+    assert its.map.duplicates.description == "Near duplicates across splits (1 pair)"
+    its.map.duplicates.value = True
+    assert lines.visible and rings.visible and "near duplicate across splits (2)" in its.map._legend.value
+    shown = re.findall(r"title='(\S+) ", its.map._pictures.value)
+    assert shown == ["&lt;b&gt;3", "&lt;b&gt;50"] and "mlw-pairs" in its.map._pictures.value
+    assert "1 pair across splits, the most alike first.</p>" in its.map._status.value
+    its.map.show_pairs(False)
+    assert not its.map.duplicates.value and not lines.visible and "near duplicate" not in its.map._legend.value
+
+
+def test_of_a_network_that_began_with_random_weights_it_is_said(images):
+    widget = DataMap(replace(images, untaught=True))
+    widget.show_pairs()
+    assert "began with random weights: what is alike to it need not look alike" in widget._status.value
+    assert DataMap(replace(images, split=np.full(60, "train", object))).duplicates.disabled
 
 
 def test_no_name_goes_into_the_plot_and_none_comes_alive(its):

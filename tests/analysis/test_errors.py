@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlworkbench import Predictions, Thresholds, WorkbenchError, tune_thresholds
-from mlworkbench.analysis.errors import almost_right, confusions, disagreements
+from mlworkbench.analysis.errors import almost_right, confused_images, confusions, disagreements
 from mlworkbench.analysis.suspects import rank_labels
 
 
@@ -72,7 +72,7 @@ def test_confusions_count_a_missed_and_an_added_class_of_the_same_image(rng):
     predictions = drawn(rng)
     thresholds = Thresholds(predictions.class_names, rng.uniform(0.2, 0.8, 6).astype(np.float32))
     present, y = thresholds.decide(predictions), predictions.labels
-    expected = {}
+    expected, paths = {}, {}
     for missed, added in itertools.permutations(range(6), 2):
         both = [
             i
@@ -82,9 +82,12 @@ def test_confusions_count_a_missed_and_an_added_class_of_the_same_image(rng):
         if both:
             share = len(both) / sum(y[i, missed] == 1 and not present[i, missed] for i in range(60))
             expected[f"c{missed}", f"c{added}"] = len(both), share
+            paths[f"c{missed}", f"c{added}"] = [f"{i}.jpg" for i in both]
     found = confusions(predictions, thresholds)
     assert {(r.missed, r.predicted): (r.images, r.share) for r in found.itertuples()} == expected
     assert found.images.is_monotonic_decreasing
+    for row in found.to_dict("records"):
+        assert confused_images(predictions, thresholds, row).tolist() == paths[row["missed"], row["predicted"]]
 
 
 def test_almost_right_are_the_images_with_one_wrong_label(rng):

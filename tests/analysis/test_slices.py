@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import binom, fisher_exact
+from scipy.stats import binom, fisher_exact, hypergeom
+from simulated import World
 
 from mlworkbench import Predictions, Thresholds, WorkbenchError, read_labels
-from mlworkbench.analysis.slices import COLUMNS, weak_slices
+from mlworkbench.analysis.slices import COLUMNS, slice_images, weak_slices
 from mlworkbench.data.prepare import image_traits
 
 DARK = 64
@@ -77,8 +78,12 @@ def test_each_comparison_is_fishers_test_and_a_share_of_images():
             failed = counted & (present[:, c] != value)
         cells = [[(failed & m).sum(), (counted & ~failed & m).sum()] for m in (inside, ~inside)]
         assert (row.images, row.wrong) == (sum(cells[0]), cells[0][0])
-        assert row.p == pytest.approx(fisher_exact(cells, "greater").pvalue, rel=1e-6)
+        paths = slice_images(predictions, thresholds, row._asdict(), traits)
+        assert paths.tolist() == predictions.paths[failed & inside].tolist()
         assert row.rate - row.rest == pytest.approx(row.difference) and row.low <= row.difference <= row.high
+        if row.score != "any label wrong":  # whose images have other numbers of labels, see below
+            assert row.p == pytest.approx(fisher_exact(cells, "greater").pvalue, rel=1e-6)
+            assert row.rest == pytest.approx(cells[1][0] / sum(cells[1]))
         checked += 1
     assert checked > 60 and list(found.columns) == COLUMNS
     assert not found.slice[found.score == "any label wrong"].str.contains("present").any()
@@ -132,5 +137,87 @@ def test_traits_of_images_and_of_the_labels_file(tmp_path, write_labels):
 def test_a_run_gives_the_traits_of_its_split(tiny_run):
     predictions = tiny_run.predictions("test")
     traits = tiny_run.traits("test")
-    assert traits.index.tolist() == list(predictions.paths) and (traits.width == 96).all()
+    assert traits.index.tolist() == list(predictions.paths) and traits.width.isin((160, 192)).all()
     assert not weak_slices(predictions, tiny_run.thresholds(), traits).significant.any()
+
+
+def test_any_label_wrong_is_compared_between_images_with_as_many_labels():
+    """Exact p by enumeration over the numbers of labels, the difference by Mantel and Haenszel's formula."""
+    predictions, traits, thresholds = drawn(5, images=60)
+    found = weak_slices(predictions, thresholds, traits)
+    row = found[(found.score == "any label wrong") & (found.slice == "camera old")].iloc[0]
+    wrong = (thresholds.decide(predictions) != (predictions.labels == 1)).any(1)
+    inside, labels = (traits.camera == "old").to_numpy(), (predictions.labels == 1).sum(1)
+    chance, above, weight = {0: 1.0}, 0.0, 0.0
+    for number in np.unique(labels):
+        alike = labels == number
+        n, bad, mine = alike.sum(), wrong[alike].sum(), inside[alike].sum()
+        following = {}
+        for hits, share in chance.items():
+            for more in range(min(bad, mine) + 1):
+                following[hits + more] = following.get(hits + more, 0) + share * hypergeom.pmf(more, n, bad, mine)
+        chance = following
+        a, b = wrong[alike & inside].sum(), wrong[alike & ~inside].sum()
+        above, weight = above + (a * (n - mine) - b * mine) / n, weight + mine * (n - mine) / n
+    assert row.p == pytest.approx(sum(share for hits, share in chance.items() if hits >= row.wrong))
+    assert row.difference == pytest.approx(above / weight)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_camera_with_more_labels_each_as_hard_is_no_worse(times):
+    draws, significant, plain = 100, 0, 0
+    rng = np.random.default_rng(times)
+    for _ in range(draws):
+        more = np.arange(400) % 2 == 0
+        y = (rng.random((400, 8)) < np.where(more, times, 1)[:, None] * 0.1).astype(np.int8)
+        wrong = rng.random(y.shape) < np.where(y == 1, 0.25, 0.02)
+        logits = np.where((y == 1) ^ wrong, 2.0, -2.0).astype(np.float32)
+        paths, names = np.array([f"{i}.jpg" for i in range(400)], object), [f"c{i}" for i in range(8)]
+        traits = pd.DataFrame({"camera": np.where(more, "rich", "poor")}, paths)
+        found = weak_slices(Predictions(paths, names, logits, y), Thresholds.default(names), traits)
+        significant += (found.significant & (found.score == "any label wrong")).any()
+        hit = wrong.any(1)
+        cells = [[(hit & m).sum(), (~hit & m).sum()] for m in (more, ~more)]
+        plain += fisher_exact(cells, "greater").pvalue <= 0.05
+    assert significant <= binom.ppf(0.99, draws, 0.05) < plain
+
+
+def grouped(seed, size, images=480, planted=False):
+    """Images in groups of which each camera took some; planted: the first class is missed by camera a."""
+    rng = np.random.default_rng(seed)
+    found = World(np.linspace(0.1, 0.5, 4), np.full(4, 2.0), size).draw(rng, images)[0]
+    camera = rng.choice(["a", "b", "c"], images // size)[np.arange(images) // size]
+    if planted:
+        z = found.logits - 5 * (camera == "a")[:, None] * (found.labels == 1)
+        found = replace(found, logits=z.astype(np.float32))
+    traits = pd.DataFrame({"camera": camera, "iso": rng.normal(size=images)}, found.paths)
+    return weak_slices(found, Thresholds.default(found.class_names), traits), found, traits
+
+
+@pytest.mark.parametrize("size", [3, 12, 20])
+def test_groups_make_no_slice_significant(size):
+    draws = 100
+    any_at_all, held, intervals = 0, 0, 0
+    for seed in range(draws):
+        found = grouped(seed, size)[0]
+        any_at_all += found.significant.any()
+        shown = found[found.low.notna()]
+        held, intervals = held + ((shown.low <= 0) & (shown.high >= 0)).sum(), intervals + len(shown)
+    assert any_at_all <= binom.ppf(0.99, draws, 0.05) and held / intervals >= 0.93, (any_at_all, held / intervals)
+    found = grouped(0, size, 1200, planted=True)[0]
+    assert (found[found.significant].slice == "camera a").any()
+
+
+def test_groups_of_one_are_as_no_groups_and_copies_are_no_more_images():
+    plain, predictions, traits = grouped(1, 1, images=200)
+    thresholds = Thresholds.default(predictions.class_names)
+    alone = weak_slices(replace(predictions, groups=np.arange(200)[::-1].copy()), thresholds, traits)
+    pd.testing.assert_frame_equal(plain, alone, atol=1e-6)
+    rows = np.repeat(np.arange(200), 5)
+    paths = np.array([f"{i}.png" for i in range(1000)], object)
+    copies = replace(predictions.take(rows), paths=paths, groups=rows)
+    found = weak_slices(copies, thresholds, traits.iloc[rows].set_axis(paths))
+    both = plain.merge(found, on=["score", "slice"])
+    assert len(both) == len(plain) and (both.images_y == 5 * both.images_x).all()
+    surer = both[both.p_x < 0.5]  # Fisher's p of few is the more careful one
+    assert (surer.p_y > surer.p_x / 4).all() and (both.low_y - both.low_x).abs().max() < 0.02

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,7 +101,9 @@ class Notebook:
     def __init__(self, lab: Lab, page, name: str):
         self.lab, self.page, self.name = lab, page, name
         self.problems: list[str] = []
+        self.console: list[str] = []  # what the page calls errors there, JupyterLab's own among them
         page.on("pageerror", lambda error: self.problems.append(f"error in the page: {error}"))
+        page.on("console", lambda said: self.console.append(said.text) if said.type == "error" else None)
         page.context.route(lambda url: not url.startswith((lab.url, "data:", "blob:")), self._refuse)
         page.goto(f"{lab.url}/doc/tree/{name}?reset&token={lab.token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
@@ -131,10 +133,15 @@ class Notebook:
         failed = self.page.evaluate(FAILED)
         assert not failed, failed
 
+    def close(self) -> None:
+        """Close the page, and end the kernel."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
+        self.page.close(run_before_unload=False)
+
 
 @contextmanager
-def opened(home: Path, notebooks: Path, name: str, width: int = 1280, height: int = 1100) -> Iterator[Notebook]:
-    """A notebook of a folder in JupyterLab; `home` takes what server and browser write."""
+def served(home: Path, notebooks: Path, width: int = 1280, height: int = 1100) -> Iterator[Callable[[str], Notebook]]:
+    """JupyterLab on a folder, as what opens a notebook of it; `home` takes what server and browser write."""
     from playwright.sync_api import sync_playwright
 
     lab = Lab(home, notebooks)
@@ -146,11 +153,18 @@ def opened(home: Path, notebooks: Path, name: str, width: int = 1280, height: in
                 viewport={"width": width, "height": height},
             )  # fmt: skip
             try:
-                yield Notebook(lab, context.pages[0], name)
+                yield lambda name: Notebook(lab, context.new_page(), name)
             finally:
                 context.close()
     finally:
         lab.end()
+
+
+@contextmanager
+def opened(home: Path, notebooks: Path, name: str, width: int = 1280, height: int = 1100) -> Iterator[Notebook]:
+    """A notebook of a folder in JupyterLab; `home` takes what server and browser write."""
+    with served(home, notebooks, width, height) as open_notebook:
+        yield open_notebook(name)
 
 
 @contextmanager

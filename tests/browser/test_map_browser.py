@@ -41,11 +41,9 @@ def book(tmp_path, rng):
 
 def test_the_map_is_drawn_clicked_encircled_and_coloured(book, tmp_path):
     page, box = book.page, book.page.locator(".mlw-map")
-    points = box.locator(".scatterlayer .trace").nth(1).locator("path.point")
+    points = box.locator(".scatterlayer .trace").nth(0).locator("path.point")  # neither lines nor rings yet
     points.nth(79).wait_for()
     assert points.count() == 80
-    rings = box.locator(".scatterlayer .trace").nth(2).locator("path.point")
-    assert rings.count() == 2
     images, says = box.locator("figure img"), box.get_by_role("status")
 
     # A click shows the image: the one far outside, which nothing hides.
@@ -62,10 +60,14 @@ def test_the_map_is_drawn_clicked_encircled_and_coloured(book, tmp_path):
     # A choice of colours changes the points; names in the list are text.
     before = points.evaluate_all("all => all.map(p => p.style.fill)")
     assert len(set(before)) == 3
-    box.get_by_label("Colour by").select_option(label=f"class: {NAMES[1]}")
+    colour = box.get_by_role("combobox", name="Colour by")
+    colour.focus()
+    page.keyboard.type("SCRIPT")
+    page.keyboard.press("Enter")
+    assert colour.input_value() == f"class: {NAMES[1]}"
     box.get_by_text(re.compile(r"^present \(\d+\)$")).wait_for()
     page.wait_for_function(
-        "before => [...document.querySelectorAll('.mlw-map .trace:nth-child(2) path.point')]"
+        "before => [...document.querySelectorAll('.mlw-map .trace:nth-child(1) path.point')]"
         ".map(p => p.style.fill).join() != before",
         arg=",".join(before),
     )
@@ -84,16 +86,26 @@ def test_the_map_is_drawn_clicked_encircled_and_coloured(book, tmp_path):
         says.filter(has_text=re.compile(said)).wait_for()
         assert images.count() == 12
 
-    # A pair from the list, which says first how many there are, and the other arrangement.
-    near = box.get_by_label("Near duplicates")
-    assert near.evaluate("list => list.selectedOptions[0].label").replace("\xa0", " ") == "1 pair across splits"
-    near.select_option(index=1)
-    says.filter(has_text="2 images shown").wait_for()
-    assert sorted(name.split()[0] for name in images.evaluate_all("all => all.map(i => i.alt)")) == ["3", "70"]
+    # Pairs side by side, ringed once they are asked for, and the other arrangement.
+    assert box.locator(".trace").count() == 2
+    box.get_by_label("Near duplicates across splits (1 pair)").check()
+    says.filter(has_text="1 pair across splits").wait_for()
+    assert [name.split()[0] for name in images.evaluate_all("all => all.map(i => i.alt)")] == ["3", "70"]
+    places = [image.bounding_box() for image in images.all()]
+    assert places[0]["y"] == places[1]["y"] and places[0]["x"] < places[1]["x"]
+    rings = box.locator(".scatterlayer .trace").nth(2).locator("path.point")
+    rings.nth(1).wait_for()
+    assert rings.count() == 2
+    page.mouse.move(middles[0][0], middles[0][1])
+    page.keyboard.press("?")  # the picture has no focus, but the mouse
+    keys = box.get_by_role("dialog", name="Keys")
+    keys.filter(has_text="around points").wait_for()
+    page.keyboard.press("Escape")
+    assert not keys.is_visible()
     box.get_by_role("button", name="t-SNE").click()
     box.get_by_role("button", name="Back to PCA").wait_for(timeout=60_000)
 
-    controls = re.findall(r"- '?(button|combobox)\b(.*)", box.aria_snapshot())
+    controls = re.findall(r"- '?(button|combobox|checkbox)\b(.*)", box.aria_snapshot())
     assert len(controls) >= 5 and all('"' in rest for _, rest in controls), controls
     assert page.locator(".mlw-map script, .mlw-map mjx-container, .mlw-map [onerror]").count() == 0
     assert box.locator(".modebar-btn").filter(has_text="Share").count() == 0

@@ -90,7 +90,7 @@ def test_marked_undone_closed_and_opened_again_nothing_is_lost_or_twice(review, 
     book.page.wait_for_function("() => window.jupyterapp")
     book.run()
     review = Review(book.page)
-    review.says("2 of 480 suspects answered: 1 wrong, 1 right, 0 unsure.")
+    review.says("2 of 480 labels answered: 1 wrong, 1 right, 0 unsure.")
     assert review.answers[:3] == ["wrong", "right", "seen"] and review.label == labels[2]
     review.press("r", "z", "z", "z", "z")
     assert on_file(handmade_run) == [] and review.label == labels[0]
@@ -115,7 +115,7 @@ def test_what_was_answered_when_the_kernel_is_killed_is_there(review, book, hand
     review.box.get_by_role("status").filter(has_text="The kernel does not answer").wait_for()
     book.run()
     review = Review(book.page)
-    review.says(f"{len(kept)} of 480 suspects answered: 2 wrong, 1 right")
+    review.says(f"{len(kept)} of 480 labels answered: 2 wrong, 1 right")
     assert on_file(handmade_run) == kept and review.label == labels[len(kept)]
 
 
@@ -138,14 +138,23 @@ def test_keys_are_no_commands_of_jupyterlab_and_leave_lists_alone(review, book, 
     review.box.get_by_role("button", name="Right").focus()
     for key in "addm":  # a new cell, a cell away
         review.page.keyboard.press(key)
-    review.box.get_by_label("Class").focus()
-    review.page.keyboard.press("r")  # in a list a letter looks for an entry; elsewhere it makes a cell raw
+    for name in ("Show", "Class"):
+        review.box.get_by_role("combobox", name=name).focus()
+        review.page.keyboard.press("r")  # in a list a letter looks for an entry; elsewhere it makes a cell raw
     review.page.wait_for_timeout(500)
     assert cells.count() == 1 and on_file(handmade_run) == []
 
 
 def test_class_names_are_text_and_everything_has_a_name(review):
-    review.box.get_by_label("Class").select_option(index=3)
+    search = review.box.get_by_role("combobox", name="Class")
+    search.click()
+    assert review.box.get_by_role("option").all_inner_texts()[:5] == ["all classes", *NAMES]
+    review.page.keyboard.type("ALERT")
+    assert review.box.get_by_role("option").all_inner_texts()[:1] == [NAMES[2]]
+    review.page.keyboard.press("Escape")
+    assert search.input_value() == "all classes" and not review.box.get_by_role("listbox").is_visible()
+    review.page.keyboard.type("ALERT")
+    review.page.keyboard.press("Enter")
     review.box.locator("h4 b").filter(has_text="<script>").wait_for()
     assert review.label[1] == NAMES[2]
     assert review.page.locator(".mlw-review :is(script, mjx-container)").count() == 0
@@ -153,4 +162,10 @@ def test_class_names_are_text_and_everything_has_a_name(review):
     for word in ("Label", "Truth", "Prediction", "Threshold", "Margin", "label", "p 0."):
         assert word in told
     names = review.box.get_by_role("button").evaluate_all("all => all.map(b => b.getAttribute('aria-keyshortcuts'))")
-    assert names == list("WRUBNZM")
+    assert names == ["?", *"WRUBNZM"]
+    review.box.focus()
+    review.page.keyboard.press("?")
+    keys = review.box.get_by_role("dialog", name="Keys")
+    assert keys.locator("dt").all_inner_texts()[:3] == ["W", "R", "U"]
+    review.page.keyboard.press("Escape")
+    assert not keys.is_visible() and review.page.evaluate("document.activeElement.className") == "mlw-review"

@@ -47,7 +47,7 @@ def test_a_column_sorts_by_number_or_text_and_what_is_undefined_stays_last(page,
     assert column(page, 1) == [f"{v:.3f}" for v in values[:-1][::-1]] + ["–"]
     assert head.get_attribute("aria-sort") == "descending"
     page.locator("th").nth(2).click()
-    assert column(page, 2) == [str(v) for v in sorted(table.support)]
+    assert column(page, 2) == [f"{v:,}" for v in sorted(table.support)]
     page.locator("th").nth(0).click()
     assert column(page, 0) == sorted(table["class"])
 

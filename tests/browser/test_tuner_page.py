@@ -12,11 +12,10 @@ from conftest import HOSTILE_NAMES
 from test_metrics import random_case
 
 from mlworkbench import Thresholds, tune_thresholds
+from mlworkbench.decisions.tuning import Curves
 from mlworkbench.scoring.metrics import mean_defined, wilson
 from mlworkbench.scoring.predictions import Predictions
-from mlworkbench.scoring.thresholds import Curves
 from mlworkbench.text import number, shown
-from mlworkbench.views import tuner
 from mlworkbench.views.tuner import ThresholdTuner
 
 pytestmark = pytest.mark.skipif(lab.chromium() is None, reason="needs Chromium (apt-get install chromium)")
@@ -87,11 +86,9 @@ class Opened:
         self.t, self.page = t, page
         self.gone = {name: getattr(t, name) for name in TRAITS}
         page.clock.install(time=0)
-        page.clock.pause_at(1)
+        page.clock.pause_at(3600)  # it ran until here: no busy machine takes an hour for that
         page.set_content("<!doctype html><body style='margin: 0'></body>")
-        page.evaluate(
-            OPEN, [(tuner.STATIC / f"tuner.{kind}").read_text() for kind in ("js", "css")] + [json_of(self.gone)]
-        )
+        page.evaluate(OPEN, [t._esm, t._css, json_of(self.gone)])
         self.list, self.field = page.get_by_role("listbox"), page.get_by_label("Threshold value")
         self.slider = page.get_by_role("slider")
 
@@ -366,7 +363,7 @@ def test_the_list_marks_what_needs_attention_and_stays_where_it_is(opened):
     rng = np.random.default_rng(1)
     case = random_case(rng, n=400, c=40)
     y = case.labels.copy()
-    y[:, 7] = rng.random(400) < 0.02
+    y[:, 7] = case.logits[:, 7] >= np.sort(case.logits[:, 7])[-8]  # few, and learnt all the same
     y[:, 8] = 0
     case = replace(case, y=y)
     t = ThresholdTuner(case, replace(tune_thresholds(case), met=np.arange(40) != 3))
@@ -377,12 +374,93 @@ def test_the_list_marks_what_needs_attention_and_stays_where_it_is(opened):
     assert re.fullmatch(rf"  {t.state['f1'][0]:.3f} +{number(t.values[0])} +{y[:, 0].sum()}  c0", rows[0])
     it.choose(t.state["order"][25])
     it.answer()
-    place = it.list.evaluate("list => list.scrollTop = 200")
+    place = it.list.evaluate("list => list.scrollTop = 300")
     it.press("End")
     assert "1.000" in it.rows[25]
     it.rest()
     it.answer()
     assert it.list.evaluate("list => list.scrollTop") == place and it.rows[0].startswith("! ")
+
+
+def test_the_list_is_searched_by_any_words_of_a_name(case, opened):
+    names = ["Keel-billed toucan, adult", "Toucán (young)", "c"]
+    t = ThresholdTuner(replace(case, class_names=names), Thresholds.default(names))
+    it = opened(t)
+    it.choose(2)
+    it.answer()
+    search = it.page.get_by_label("Search classes")
+
+    def listed():
+        return [option.get_attribute("title") for option in it.list.locator("option").all()]
+
+    search.fill("toucan")  # whatever case and accents
+    assert sorted(listed()) == names[:2] and it.sent == []
+    search.fill("adult toucan")
+    assert listed() == names[:1]
+    search.press("Enter")
+    assert it.sent == [("choose", 0)] and it.list.input_value() == "0"
+    it.answer()
+    assert listed() == names[:1] and it.page.get_by_role("heading", name=names[0]).is_visible()
+    search.fill("zebra")
+    search.press("Enter")  # nothing is found, nothing is chosen
+    assert listed() == [] and it.sent == []
+    search.press("Escape")
+    assert sorted(listed()) == sorted(names) and search.input_value() == "" and it.list.input_value() == "0"
+    search.press("ArrowDown")
+    assert it.page.evaluate("document.activeElement.ariaLabel") == "Class"
+
+
+def test_undo_is_grey_while_there_is_nothing_to_take_back(its):
+    undo = its.page.get_by_role("button", name="Undo")
+
+    def grey():
+        return undo.get_attribute("aria-disabled")
+
+    before = undo.evaluate("b => getComputedStyle(b).color")
+    assert grey() == "true"
+    its.press("End")
+    assert grey() == "false" and undo.evaluate("b => getComputedStyle(b).color") != before
+    its.rest()
+    its.answer()
+    assert grey() == "false"
+    its.button("Undo")
+    its.answer()
+    assert grey() == "true" and undo.evaluate("b => b === document.activeElement")
+
+
+def test_keys_are_listed_by_a_button_and_by_a_question_mark(its):
+    keys, press = its.page.get_by_role("dialog", name="Keys"), its.page.keyboard.press
+    its.slider.focus()
+    press("?")
+    assert keys.is_visible() and "another class" in keys.inner_text()
+    press("Escape")
+    assert not keys.is_visible() and its.page.evaluate("document.activeElement.ariaLabel") == "Threshold"
+    press("?")
+    press("?")
+    assert not keys.is_visible()
+    button = its.page.get_by_role("button", name="Keys")
+    button.click()
+    assert keys.is_visible() and button.get_attribute("aria-expanded") == "true"
+    button.click()
+    assert not keys.is_visible() and button.get_attribute("aria-expanded") == "false"
+    its.page.get_by_label("Search classes").focus()
+    press("?")
+    assert not keys.is_visible() and its.page.get_by_label("Search classes").input_value() == "?"
+    assert its.sent == []
+
+
+def test_list_rules_and_curve_stand_side_by_side_in_a_common_window(opened):
+    case = random_case(np.random.default_rng(0), c=40)
+    it = opened(ThresholdTuner(case, Thresholds.default(case.class_names), save=print), 1000)
+    places = [it.page.locator(f".mlw-{part}").bounding_box() for part in ("classes", "rules", "one")]
+    listed, rules, one = places
+    assert max(place["y"] + place["height"] for place in places) < 770
+    assert listed["x"] == rules["x"] and rules["y"] > listed["y"] and one["x"] > listed["x"] + listed["width"]
+    assert one["y"] == listed["y"]
+    it.t.move(0.44967)
+    it.put()
+    it.field.focus()
+    assert it.field.evaluate("field => field.scrollWidth <= field.clientWidth") and it.shows == 0.44967
 
 
 def test_a_class_without_positives_has_no_curve_and_no_scores(case, opened):

@@ -176,7 +176,7 @@ def test_a_run_keeps_its_corrections_and_trains_scores_and_reads_by_them(mended,
     plain, table = read_labels(demo_labels), run.table()
     changed = plain.y != table.y
     assert np.argwhere(changed).tolist() == [[1, 3], [2, 3]] and (table.y[changed] == 1 - plain.y[changed]).all()
-    assert [(c.image_path, c.class_name) for c in run.corrections] == [(plain.paths[r], "three") for r in (1, 2)]
+    assert [(c.image_path, c.class_name) for c in run.corrections] == [(plain.paths[r], "cup") for r in (1, 2)]
     truth = dict(zip(table.paths, table.y.tolist(), strict=True))
     for split in ("train", "val", "test", "train_out_of_fold"):
         found = run.predictions(split)
@@ -190,13 +190,13 @@ def test_a_corrections_file_may_grow_and_the_run_stays_what_it_was(mended, demo_
     test = run.predictions("test")
     for path, y in zip(test.paths, test.labels, strict=True):
         if path not in [c.image_path for c in run.corrections]:
-            record(grown, Correction(path, "one", int(y[1]), 1 - int(y[1]), "wrong"))
+            record(grown, Correction(path, "cloud", int(y[1]), 1 - int(y[1]), "wrong"))
     own = run.evaluate()
     against = run.evaluate("test", read_corrections(grown))
     flipped = [path not in [c.image_path for c in run.corrections] for path in test.paths]
-    assert against["classes"]["one"]["support"] == np.where(flipped, 1 - test.labels[:, 1], test.labels[:, 1]).sum()
-    assert against["classes"]["one"]["support"] != own["classes"]["one"]["support"]
-    assert against["classes"]["two"]["ap"] == pytest.approx(own["classes"]["two"]["ap"], nan_ok=True)
+    assert against["classes"]["cloud"]["support"] == np.where(flipped, 1 - test.labels[:, 1], test.labels[:, 1]).sum()
+    assert against["classes"]["cloud"]["support"] != own["classes"]["cloud"]["support"]
+    assert against["classes"]["anchor"]["ap"] == pytest.approx(own["classes"]["anchor"]["ap"], nan_ok=True)
     kept = (run.folder / "metrics/test.json").read_bytes()
     assert main(["evaluate", str(run.folder), "--corrections", str(grown)]) == 0
     assert f"test mAP {against['map']:.4f}" in capsys.readouterr().out
@@ -225,5 +225,5 @@ def test_check_and_notebook_02_take_them_too(mended, demo_labels, capsys):
     _, file = mended
     assert main(["check", str(demo_labels), "--corrections", str(file)]) == 0
     out = capsys.readouterr().out
-    assert "correction  not applied: 'images/00000.jpg', class 'three'" in out and "2 labels are as the corr" in out
+    assert "correction  not applied: 'images/00000.jpg', class 'cup'" in out and "2 labels are as the corr" in out
     assert len(open_labels(demo_labels, corrections=file).changed) == 2

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlworkbench import LabelTable
-from mlworkbench.data.prepare import label_balance
+from mlworkbench import LabelTable, read_labels
+from mlworkbench.data.prepare import group_sizes, label_balance, prepare
 
 
 def found(y, split=None):
@@ -55,3 +55,20 @@ def test_a_class_that_implies_another_is_told_in_its_direction():
 def test_balanced_labels_give_nothing_to_say():
     rng = np.random.default_rng(1)
     assert found((rng.random((300, 3)) < 0.4).astype(int)) == []
+
+
+def test_groups_are_told_with_what_they_are_worth():
+    assert group_sizes(np.arange(50)) == [] == group_sizes(np.r_[np.arange(98), 97])
+    [(kind, message)] = group_sizes(np.repeat(np.arange(10), 4))
+    assert kind == "groups" and message.startswith(
+        "40 images make 10 groups that belong together, of up to 4 images: they tell as much as some 10 images"
+    )
+
+
+def test_a_look_at_some_images_shows_those_that_belong_together_once(write_labels, picture):
+    names = [picture(f"{i}.png", seed=i % 8) for i in range(9)]  # the last is the first once more
+    splits = ["train"] * 6 + ["val", "test", "train"]
+    rows = "".join(f'{name},"[1, 0]",{split}\n' for name, split in zip(names, splits, strict=True))
+    prepared = prepare(read_labels(write_labels("image_path,labels,split\n" + rows)))
+    assert prepared.spread("train", 12).paths.tolist() == names[:6]
+    assert prepared.spread("train", 2).paths.tolist() == [names[0], names[5]]

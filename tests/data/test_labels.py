@@ -306,6 +306,9 @@ def test_a_pipe_or_a_folder_is_refused_at_once(tmp_path):
         read_labels(tmp_path / "pipe.csv")
     with pytest.raises(WorkbenchError, match=f"is a folder .*mlworkbench import {tmp_path} --out"):
         read_labels(tmp_path)
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(WorkbenchError, match=f"the one in it is {tmp_path}/labels.csv"):
+        read_labels(tmp_path)
 
 
 @pytest.mark.parametrize("cell", ["__import__('os').system('touch executed')", "[" * 100_000, "9" * 5000, "[1e999]"])

@@ -141,3 +141,12 @@ def test_a_missing_split_is_taken_from_train_by_class_and_with_groups_whole(seed
         assert abs((split[train] == name).mean() - expected) < 0.05
         assert (y[split == name] == 1).any(0).all()
     assert (completed_split(split, (), y, groups) == split).all()
+
+
+def test_of_a_class_with_two_positives_one_is_held_out():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        y = (rng.random((300, 5)) < [0, 0.05, 0.1, 0.2, 0.4]).astype(np.int8)
+        y[rng.choice(300, 2, replace=False), 0] = 1
+        split = stratified_split(y, np.arange(300), seed)
+        assert sorted(split[y[:, 0] == 1]) in (["train", "val"], ["test", "train"])

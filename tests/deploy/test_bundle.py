@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mistune
@@ -154,6 +155,30 @@ def test_predict_py_alone_says_what_the_workbench_says(made, bundle, pictures):
     assert p.min() < 0.05 and p.max() > 0.95 and p.std(0).min() > 0.05
     np.testing.assert_allclose(cells[:, : len(NAMES)], p, atol=CLOSE)
     np.testing.assert_array_equal(cells[:, len(NAMES) :], said.iloc[:, 1 + len(NAMES) :].to_numpy())
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_predict_py_sends_to_a_person_what_the_workbench_sends(made, pictures, tmp_path, fold):
+    run = Run(shutil.copytree(made.folder, tmp_path / "run"), root=pictures)
+    p = predict(run, pictures)[0].iloc[:, 1 : 1 + len(NAMES)].to_numpy()
+    chosen, between = run.thresholds(), np.sort(p, 0)
+    between = (between[1:] + between[:-1]) / 2  # cuts that lie between the images, and that not all classes have
+    cuts = np.stack([np.minimum(between[1], chosen.values), np.maximum(between[-2], chosen.values)])
+    cuts[:, 0] = chosen.values[0]
+    run.save_thresholds(replace(chosen, review=cuts.astype(np.float32)))
+    said = predict(run, pictures)[0]
+    folder = exported(run, tmp_path / "out", fold)
+    done = called(folder, pictures)
+    assert done.returncode == 0, done.stderr
+    header, *rows = rows_of(done.stdout)
+    wanted = said.iloc[:, 1 + 2 * len(NAMES) :]
+    assert header == list(said.columns) and [row[-len(NAMES) :] for row in rows] == wanted.astype(str).values.tolist()
+    assert wanted.to_numpy()[:, 1:].any(0).all() and not wanted.to_numpy()[:, 0].any()
+    for row in json.loads((folder / "labels.json").read_text(encoding="utf-8"))["classes"]:
+        low, high = row["review"]
+        assert low <= row["threshold"] <= high
+    assert compare_from_files(folder, run, sorted(said.image_path), pictures)["decisions_changed"] == 0
+    assert "a person should look at the image" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_decodes_to_the_bit_what_the_workbench_decodes(alone, pictures, tmp_path):

@@ -12,7 +12,7 @@ from conftest import HOSTILE_NAMES
 from networks import untrained_run
 from sklearn.metrics import average_precision_score
 
-from mlworkbench import Predictions, Run, WorkbenchError, calibrate, export, tune_thresholds
+from mlworkbench import Predictions, Run, Thresholds, WorkbenchError, calibrate, export, tune_thresholds
 from mlworkbench import deploy as room
 from mlworkbench.cli import main
 from mlworkbench.deploy.graph import open_graph
@@ -69,7 +69,10 @@ def test_whoever_loads_it_decides_as_the_run_does_even_on_the_threshold(run, tmp
         known = run.predictions("val", raw=True)
         known = replace(run.predict(known.paths, run.root, raw=True), y=known.y, split="val")
         run.write_predictions(known, "val")
-        run.save_thresholds(tune_thresholds(calibrate(known), "recall", 0.8))
+        known = calibrate(known)
+        p = np.sort(known.probabilities, axis=0)  # the image that is farthest above the next, beyond all rounding
+        limits = np.take_along_axis(p, 1 + np.diff(p, axis=0).argmax(0)[None], 0)[0]
+        run.save_thresholds(replace(Thresholds.of(limits, NAMES), calibration=known.calibration))
     val, thresholds = run.predictions("val"), run.thresholds()
     assert (val.probabilities == thresholds.values).any(0).all()
     done = export(run, tmp_path / "out", fold=fold)

@@ -140,6 +140,7 @@ def test_names_that_no_file_can_hold_are_told(tiny_run, folder, tmp_path, caplog
     assert any(message.endswith("1 whose name is no UTF-8") for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tiny_run, folder, tmp_path):
     """By SIGKILL, at whatever moment it has come to."""
     out, whole = tmp_path / "p.csv", tmp_path / "whole.csv"

@@ -3,14 +3,17 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from mlworkbench import WorkbenchError, predict, read_labels
+from mlworkbench import Run, WorkbenchError, predict, predict_to, read_labels
 from mlworkbench.cli import main
+from mlworkbench.deploy.predict import told
+from mlworkbench.views.galleries import prediction_gallery
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 WRITERS = {".jfif": "JPEG", ".mpo": "MPO", ".jp2": "JPEG2000", ".pgm": "PPM", ".tga": "TGA"}
@@ -133,3 +136,31 @@ def test_one_cause_is_one_line(tiny_run, folder, tmp_path, capsys):
     assert main(["predict", str(tiny_run.folder), str(folder / "list.json"), "--out", str(tmp_path / "p.csv")]) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("set aside")]
     assert told[0] == "set aside  gone0.jpg and 29 more: missing" and len(told) == 2 and "HEIC" in told[1]
+
+
+def test_what_lies_in_a_zone_is_marked_for_a_person(tiny_run, tmp_path, capsys):
+    """In memory, in both kinds of file and on the screen; a run without zones says nothing of a person."""
+    run = Run(shutil.copytree(tiny_run.folder, tmp_path / "run"))
+    plain, _ = predict(run, run.root)
+    names, p = run.class_names, plain[[f"p_{name}" for name in run.class_names]].to_numpy()
+    values = np.median(p, 0)
+    low, high = np.quantile(p, [0.4, 0.6], axis=0).astype(np.float32)
+    high[3] = low[3] = values[3]
+    run.save_thresholds(replace(run.thresholds(), values=values, review=np.stack([low, high])))
+    frame, _ = predict(run, run.root)
+    assert list(frame) == [*plain, *(f"review_{name}" for name in names)]
+    review = frame[[f"review_{name}" for name in names]]
+    assert review.to_numpy().dtype == bool and (review.to_numpy() == ((p >= low) & (p < high))).all()
+    assert review.to_numpy().any() and not review.to_numpy()[:, 3].any()
+    for file, read in ((tmp_path / "p.csv", pd.read_csv), (tmp_path / "p.parquet", pd.read_parquet)):
+        predict_to(file, run, run.root)
+        pd.testing.assert_frame_equal(read(file)[review.columns], review)
+    without = frame[list(frame)[: 1 + 2 * len(names)]]
+    assert prediction_gallery(frame, run.root).data == prediction_gallery(without, run.root).data
+    row = next(i for i in range(len(frame)) if review.iloc[i].any())
+    asked = [name for name in sorted(names, key=lambda name: -frame[f"p_{name}"][row]) if review[f"review_{name}"][row]]
+    line = list(told(frame))[row].partition("; ask a person: ")[2]
+    assert [item.rpartition(" ")[0] for item in line.split(", ")] == asked
+    lines = list(told(frame.iloc[[row]]))
+    assert sorted(line.split()[0] for line in lines if line.endswith(", ask a person")) == sorted(asked)
+    assert not any("person" in line for line in told(plain))

@@ -106,6 +106,7 @@ def wait_for(condition, process):
     return process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_file_as_this_process_writes_it_and_nothing_else(job, tmp_path):
     out = tmp_path / "p.csv"
     told, complaints, pid = finish(job, out)

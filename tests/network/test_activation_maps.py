@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mlworkbench import WorkbenchError, build_model
-from mlworkbench.network.activation_maps import maps, peaks
+from mlworkbench.network.activation_maps import distance, maps, peaks
 
 FAMILIES = ("yolov8n-cls.yaml", "yolo11n-cls.yaml", "yolo12n-cls.yaml", "yolo26n-cls.yaml")
 
@@ -96,3 +96,15 @@ def test_sides_that_are_no_multiples_of_the_stride_are_refused_for_fine_maps_onl
     assert maps(network(), torch.rand(1, 3, 90, 64)).shape == (1, 3, 3, 2)
     with pytest.raises(WorkbenchError, match="images 64x90; .* sides that are multiples of 32"):
         maps(network(), torch.rand(1, 3, 90, 64), 2)
+
+
+def test_the_distance_of_a_map_from_the_logit():
+    model, images = network(), torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        logits = model.eval()(images).numpy()
+    bias = model.head.bias.detach().numpy()
+    for fine in (1, 4):
+        found = maps(model, images, fine)
+        np.testing.assert_allclose(distance(model, images, found), found.mean((2, 3)) + bias - logits, atol=1e-4)
+    assert np.abs(distance(model, images, maps(model, images))).max() < 1e-5  # a plain map is exact
+    assert np.abs(distance(model, images, found)).max() > 1e-3

@@ -20,7 +20,7 @@ REFUSED = {
     "yaml: repeats by a factor": "90000000 is no value of an architecture",
     "yaml: repeats inside a layer": "more than 20,000 layers",
     "yaml: billions of channels": "does not build a network",
-    "pt: code in the pickle": "is damaged or no Ultralytics checkpoint: it names io.open",
+    "pt: code in the pickle": f"is damaged or no Ultralytics checkpoint: it names {open.__module__}.open",
     "pt: a model as a layer": "more than any architecture",
     "pt: code as activation": "expected a torch layer",
     "pt: a second file": "(it holds ultralytics.nn.distill_model.DistillationModel)",

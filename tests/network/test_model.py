@@ -135,7 +135,7 @@ def test_an_activation_is_that_of_its_own_network_alone(monkeypatch):
     relu = {**build_model("yolov8n-cls.yaml", NAMES).architecture, "activation": "nn.ReLU()"}
     assert activations(build_model(relu, NAMES)) == {torch.nn.ReLU}
     with pytest.raises(WorkbenchError, match="does not build"):
-        build_model({**relu, "backbone": [[-1, 1, "Conv", ["x"]]]}, NAMES)
+        build_model({**relu, "backbone": [[-1, 1, "Conv", ["oops"]]]}, NAMES)
     assert Conv.default_act is usual
     monkeypatch.setattr(Conv, "default_act", torch.nn.ReLU())  # as a YOLO of the user's may leave it
     assert activations(build_model("yolov8n-cls.yaml", NAMES)) == {torch.nn.SiLU}

@@ -76,6 +76,9 @@ def test_the_command_shows_them_as_a_table(below, capsys):
     (below / "empty").mkdir()
     assert main(["runs", str(below / "empty")]) == 0 and capsys.readouterr().out.startswith("no run below ")
     assert list_runs(below / "empty").empty
+    assert main(["evaluate", str(below)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told == f"error: {below} holds runs and is none: mlworkbench runs {below} lists them"
     assert main(["runs", str(below / "nowhere")]) == 2
     assert re.match(r"error: .*nowhere is no folder; expected one with runs in it$", capsys.readouterr().err.strip())
     with pytest.raises(WorkbenchError):

@@ -109,11 +109,13 @@ def test_where_the_images_are(tiny_run, other, tmp_path, capsys):
 
 def test_one_cause_is_one_line_and_the_rest_is_scored(tiny_run, other, caplog):
     file, table = other
-    rows = [*columns(table, table.class_names), *(f"gone{i}.jpg,{','.join('1' * 10)}" for i in range(9))]
+    rows = [*columns(table, table.class_names), *(f"gone{i}.jpg,{','.join('1' * 14)}" for i in range(9))]
     found = labelled_predictions(
         tiny_run, write(file.parent / "gone.csv", f"image_path,{','.join(table.class_names)}", rows)
     )
-    assert "set aside  gone0.jpg and 8 more: missing" in caplog.messages and not any("gone" in p for p in found.paths)
+    assert "set aside  images/missing.jpg and 9 more: missing" in caplog.messages and not any(
+        "gone" in p for p in found.paths
+    )
 
 
 def test_val_of_their_model_takes_it_too(tmp_path):

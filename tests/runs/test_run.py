@@ -32,16 +32,16 @@ def test_the_run_folder_holds_what_the_contract_says(tiny_run):
         "splits.csv",
     ]
     state = json.loads((tiny_run.folder / "run.json").read_text())
-    assert state["status"] == "finished" and state["class_names"][0] == "zero"
+    assert state["status"] == "finished" and state["class_names"][0] == "sun"
     assert state["settings"]["epochs"] == 2 and state["settings"]["learning_rate"] == 1e-3
-    assert state["precision"]["name"] == "fp32" and state["architecture"]["nc"] == 10
+    assert state["precision"]["name"] == "fp32" and state["architecture"]["nc"] == 14
     assert {"torch", "ultralytics", "mlworkbench"} <= set(state["versions"])
     per_class = [f"ap_{name}" for name in tiny_run.class_names]
     columns = ["epoch", "lr", "train_loss", "val_loss", "val_map", *per_class, "seconds"]
     assert tiny_run.history.columns.tolist() == columns
     quarantine = pd.read_csv(tiny_run.folder / "quarantine.csv")
     assert quarantine.columns.tolist() == ["line", "image_path", "reason"]
-    assert quarantine.line.tolist() == [62, 63]
+    assert quarantine.line.tolist() == [73, 74, 75, 76]
 
 
 def test_a_run_read_back_gives_the_stored_logits(tiny_run):
@@ -49,7 +49,7 @@ def test_a_run_read_back_gives_the_stored_logits(tiny_run):
     stored = again.predictions("val")
     fresh = again.predict(stored.paths, again.root)
     np.testing.assert_allclose(fresh.logits, stored.logits, atol=1e-5)
-    assert stored.logits.shape == (9, 10) and (stored.labels >= 0).all()
+    assert stored.logits.shape == (17, 14) and (stored.labels >= 0).all()
 
 
 def test_predictions_of_train_are_made_when_asked_and_aligned(demo_labels, tiny_run, tmp_path):
@@ -57,7 +57,7 @@ def test_predictions_of_train_are_made_when_asked_and_aligned(demo_labels, tiny_
     run = fit(table, tmp_path / "run", **TINY)
     train = run.predictions("train")
     labels = dict(zip(table.paths, table.y.tolist(), strict=True))
-    assert len(train) == 42 and all(
+    assert len(train) == 43 and all(
         labels[path] == row.tolist() for path, row in zip(train.paths, train.labels, strict=True)
     )
     with pytest.raises(WorkbenchError, match="split 'dev'"):
@@ -121,7 +121,7 @@ def test_while_one_writes_every_other_writer_is_refused(demo_labels, tiny_run, t
     for write in writers:
         with pytest.raises(WorkbenchError, match=f"is being written by process {process.pid} on"):
             write()
-    assert len(run.predictions("val")) == 9  # what is there can be read
+    assert len(run.predictions("val")) == 17  # what is there can be read
     process.communicate()
 
 
@@ -161,14 +161,14 @@ def test_tune_save_evaluate(demo_labels, tmp_path):
     run.save_thresholds(tune_thresholds(run.predictions("val")))
     loaded = Run(tmp_path).thresholds()
     assert loaded.split == "val" and loaded.tuned_paths == frozenset(run.predictions("val").paths)
-    with pytest.raises(WorkbenchError, match="tuned on 9 of these images"):
+    with pytest.raises(WorkbenchError, match="tuned on 17 of these images"):
         run.evaluate("val")
     scores = run.evaluate("test")
     stored = json.loads((tmp_path / "metrics/test.json").read_text())
     assert {"map", "classes", "f1_micro", "f1_macro", "f1_samples", "exact_match", "undefined", "intervals"} <= set(
         stored
     )
-    assert stored["map"] == pytest.approx(scores["map"]) and stored["classes"]["one"]["support"] > 0
+    assert stored["map"] == pytest.approx(scores["map"]) and stored["classes"]["cloud"]["support"] > 0
 
 
 def test_predict_from_every_source_agrees(tiny_run, demo_labels, picture, tmp_path):
@@ -178,7 +178,7 @@ def test_predict_from_every_source_agrees(tiny_run, demo_labels, picture, tmp_pa
     assert list(image.columns) == ["image_path", *(f"p_{n}" for n in names), *(f"present_{n}" for n in names)]
     assert not bad and image.image_path.tolist() == ["00003.jpg"]
     everything, bad = predict(tiny_run, folder)
-    assert len(everything) == 61 and [path for path, _ in bad] == ["not_an_image.jpg", "truncated.jpg"]
+    assert len(everything) == 77 and [path for path, _ in bad] == ["empty.jpg", "not_an_image.jpg", "truncated.jpg"]
     from_labels, _ = predict(tiny_run, demo_labels)
     from_glob, _ = predict(tiny_run, str(folder / "0000*.jpg"))
     expected = image.filter(like="p_").to_numpy()
@@ -305,7 +305,7 @@ def test_inspection_is_written_for_the_run(demo_labels, tmp_path):
     folder = save_inspection(prepared, tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
     assert (
-        summary["rows"] == 63 and summary["splits"] == prepared.split_sizes and len(summary["positives"]["val"]) == 10
+        summary["rows"] == 81 and summary["splits"] == prepared.split_sizes and len(summary["positives"]["val"]) == 14
     )
     assert fit(read_labels(demo_labels), tmp_path, **TINY).status == "finished" and (folder / "summary.json").exists()
 
@@ -354,3 +354,17 @@ def test_a_class_name_with_a_carriage_return_comes_back_from_the_history(write_l
     table = read_labels(write_labels('image_path,"a\rb","c,""d",split\n' + rows))
     run = fit(table, tmp_path / "run", **TINY)
     assert [c for c in run.history.columns if c.startswith("ap_")] == ["ap_a\rb", 'ap_c,"d']
+
+
+def test_a_run_knows_which_images_belong_together(write_labels, picture, tmp_path):
+    splits = ["train"] * 4 + ["val"] * 3 + ["test"] * 2
+    rows = [(f"a{i}", 0 if i == 5 else i, [i % 2]) for i in range(9)]  # a5 looks as a0 does
+    rows[5] = ("a5", 4, [1])  # … as a4 does
+    shoot = ["", "", "", "", "s", "", "s", "t", "t"]
+    run = fit(small_table(write_labels, picture, rows, split=splits, group=shoot), tmp_path / "run", **TINY)
+    groups = run.predictions("val").groups
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(run.predictions("test").groups)) == 1
+    assert len(set(run.groups().values())) == 6
+    first = (tmp_path / "run/splits.csv").read_text().splitlines()[0]
+    assert first == "image_path,split,group"

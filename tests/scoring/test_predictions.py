@@ -74,3 +74,26 @@ def test_calibration_bends_the_probabilities_and_nothing_else():
     assert (bent.probabilities == expected).all() and (bent.logits == example().logits).all()
     assert (bent.reorder(["y", "x"]).probabilities == expected[:, ::-1]).all()
     assert (Predictions.from_frame(bent.to_frame()).probabilities == example().probabilities).all()  # raw in the file
+
+
+def test_groups_go_with_the_images_through_files_rows_and_other_orders(tmp_path):
+    y = np.array([[1, 0], [0, 1], [1, -1]], np.int8)
+    logits = np.arange(6, dtype=np.float32).reshape(3, 2)
+    predictions = Predictions(
+        np.array(["a", "b", "c"], object), ["x", "y"], logits, y, "val", groups=np.array([7, 7, 9])
+    )
+    assert list(Predictions.from_frame(predictions.to_frame()).groups) == [7, 7, 9]
+    part = predictions.reorder(["y", "x"]).take(np.array([2, 0]))
+    assert list(part.groups) == [9, 7] and list(part.paths) == ["c", "a"] and part.split == "val"
+    assert part.labels.tolist() == [[-1, 1], [0, 1]] and part.logits.tolist() == [[5, 4], [1, 0]]
+    assert Predictions.from_frame(Predictions(predictions.paths, ["x", "y"], logits).to_frame()).groups is None
+    with pytest.raises(WorkbenchError, match=r"groups has the shape \(2,\)"):
+        Predictions(predictions.paths, ["x", "y"], logits, groups=np.array([1, 2]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_told_with_its_image_and_class(value):
+    logits = np.zeros((2, 2), np.float32)
+    logits[1, 0] = value
+    with pytest.raises(WorkbenchError, match=r"the logit of image 'b' for class 'x' is -?(nan|inf)"):
+        Predictions(np.array(["a", "b"], object), ["x", "y"], logits)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from mlworkbench.views import fonts, plots, style
+from mlworkbench.views import company, plots, style
 
 EVERYWHERE = "caт ελ ←"  # what matplotlib's own font has
 CODE = """
@@ -34,12 +34,12 @@ print(hashlib.sha256(png(figure)).hexdigest())
 @pytest.fixture
 def blank_fonts(monkeypatch):
     """As if no font but matplotlib's own were installed."""
-    own = [font for font in font_manager.fontManager.ttflist if font.name.startswith(fonts.NO_LETTERS)]
+    own = [font for font in font_manager.fontManager.ttflist if font.name.startswith(style.NO_LETTERS)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
-    fonts._families.cache_clear(), fonts._tell_missing.cache_clear()
+    style._families.cache_clear(), style._tell_missing.cache_clear()
     yield
-    fonts._families.cache_clear(), fonts._tell_missing.cache_clear()
+    style._families.cache_clear(), style._tell_missing.cache_clear()
 
 
 def drawn(*names):
@@ -73,7 +73,7 @@ def test_what_the_usual_font_has_needs_nothing(blank_fonts, caplog):
 def test_every_figure_goes_this_way(blank_fonts, caplog):
     names, y = ["猫", "dog", "犬"], np.eye(3, dtype=np.int8)[[0, 1, 2, 0, 1, 2]]
     splits = np.array(["train", "val", "test"] * 2, object)
-    for figure in (plots.class_counts(y, splits, names), plots.cooccurrence(y, names), plots.label_sets(y, names)):
+    for figure in (plots.class_counts(y, splits, names), company.cooccurrence(y, names), plots.label_sets(y, names)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             style.png(figure)
@@ -92,7 +92,7 @@ def test_a_font_that_is_installed_is_used_even_when_matplotlib_has_not_seen_it(t
         if installed:
             shutil.copy(found[0], place)
         environment = {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "list"), "PATH": "/nothing",
-                       "PYTHONPATH": str(Path(fonts.__file__).parents[2])}  # fmt: skip
+                       "PYTHONPATH": str(Path(style.__file__).parents[2])}  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", CODE, "猫", "犬"], env=environment, capture_output=True, text=True, check=True
         )
@@ -111,5 +111,5 @@ def listed(pattern):
 
 def test_a_damaged_font_is_passed_over(tmp_path):
     (tmp_path / "bad.ttf").write_bytes(b"no font")
-    assert fonts._has(str(tmp_path / "bad.ttf"), {"a"}) == set()
-    assert fonts._has(font_manager.findfont(fonts.USUAL), {"a", "猫"}) == {"a"}
+    assert style._has(str(tmp_path / "bad.ttf"), {"a"}) == set()
+    assert style._has(font_manager.findfont(style.USUAL), {"a", "猫"}) == {"a"}

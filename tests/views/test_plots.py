@@ -1,3 +1,4 @@
+import io
 from collections import Counter
 from dataclasses import replace
 
@@ -6,8 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import is_math_text
-from matplotlib.colors import same_color, to_hex
+from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.text import Text
+from PIL import Image
 from sklearn import metrics as oracle
 
 from mlworkbench import Predictions, Thresholds, tune_thresholds
@@ -15,7 +17,8 @@ from mlworkbench.analysis.errors import disagreements
 from mlworkbench.scoring import metrics
 from mlworkbench.scoring.calibration import calibrate
 from mlworkbench.views import plots
-from mlworkbench.views.style import BLUE, GREEN, MAP_MARKS, ORANGE, plain
+from mlworkbench.views.company import cooccurrence
+from mlworkbench.views.style import BLUE, GREEN, MAP_MARKS, ORANGE, SHARES, ink, plain, png
 
 HOSTILE = ["$x^$", "<b>bold</b>", r"\frac{", "=1+1", "$", "a" * 300]
 SHORTENED = [*HOSTILE[:5], "a" * 39 + "…"]
@@ -70,6 +73,17 @@ def written(ax):
     return {text.get_position(): text.get_text().strip() for text in ax.texts}
 
 
+def luminance(colour):
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+def contrast(one, other):
+    """Contrast of two colours as the web's guidelines count it, 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def predictions_of(y, p, names=None, split="test"):
     y, p = np.array(y, np.int8), np.array(p, float)
     names = names or [f"c{c}" for c in range(y.shape[1])]
@@ -93,7 +107,7 @@ def without_labels(predictions, label):
 
 OF_CLASSES = {
     "class_counts": lambda p: plots.class_counts(p.y, np.resize(["train", "val", "test"], len(p)), p.class_names),
-    "cooccurrence": lambda p: plots.cooccurrence(p.y, p.class_names),
+    "cooccurrence": lambda p: cooccurrence(p.y, p.class_names),
     "average_precisions": lambda p: plots.average_precisions(
         metrics.class_table(metrics.score(p, np.full(len(p.class_names), 0.5), resamples=0))
     ),
@@ -137,6 +151,32 @@ def test_names_stay_text_in_label_sets_and_titles():
     assert [title(ax) for ax in figure.axes if ax.axison] == [*HOSTILE[:5], "a" * 23 + "…"]
 
 
+@pytest.mark.parametrize("name", OF_CLASSES | OTHERS)
+def test_a_figure_can_be_read_on_white_and_on_black(name):
+    figure = (OF_CLASSES | OTHERS)[name](noisy_case(names=["a", "b", "c"]))
+    pixels = np.asarray(Image.open(io.BytesIO(png(figure))))
+    assert pixels.shape[2] == 4 and not pixels[[0, 0, -1, -1], [0, -1, 0, -1], 3].any()  # the ground is the page's
+    words = [text for text in figure.findobj(Text) if text.get_text() and text not in figure.axes[0].texts]
+    for page in ("#FFFFFF", "#111111"):
+        assert min(contrast(text.get_color(), page) for text in words) > 4.1
+        for colour in (BLUE, ORANGE, GREEN):  # of bars and lines
+            assert contrast(colour, page) > 3.3
+    dark = (pixels[..., 3] == 255) & (pixels[..., :3].max(2) < 60)
+    assert name == "cooccurrence" or not dark.any()  # nor is a tick that is only made while it is drawn
+
+
+def test_what_stands_on_a_share_can_be_read():
+    assert min(contrast(ink(share), SHARES(share)) for share in np.linspace(0, 1, 99)) > 4.2
+
+
+def test_a_plot_beside_many_classes_is_not_high():
+    val = noisy_case(names=[f"class {c}" for c in range(80)])
+    for figure, place in ((OF_CLASSES["class_counts"](val), 1), (OF_CLASSES["calibration"](val), 0)):
+        FigureCanvasAgg(figure).draw()
+        inches = [ax.get_window_extent().height / figure.dpi for ax in figure.axes]
+        assert inches[place] < 4 and inches[1 - place] > 8
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("case", ODD)
 @pytest.mark.parametrize("name", OF_CLASSES | OTHERS)
@@ -178,7 +218,7 @@ def test_large_counts_have_commas_and_room():
 
 def test_cooccurrence_is_conditional_on_the_row():
     y = np.array([[1, 1], [1, 0], [1, 0], [1, 0]], np.int8)
-    share = plots.cooccurrence(y, ["a", "b"]).axes[0].images[0].get_array()
+    share = cooccurrence(y, ["a", "b"]).axes[0].images[0].get_array()
     assert share[0, 1] == 0.25 and share[1, 0] == 1.0 and np.ma.is_masked(share[0, 0])
 
 
@@ -186,7 +226,7 @@ def test_every_cell_of_cooccurrence_by_counting():
     rng = np.random.default_rng(1)
     y = rng.choice([0, 1, -1], (50, 5), p=[0.5, 0.4, 0.1]).astype(np.int8)
     y[:, 3] = 0
-    figure = drawn(plots.cooccurrence(y, list("abcde")))
+    figure = drawn(cooccurrence(y, list("abcde")))
     ax, bar = figure.axes
     order = [label.get_text() for label in ax.get_yticklabels()]
     assert order == [label.get_text() for label in ax.get_xticklabels()] and sorted(order) == list("abcde")
@@ -195,35 +235,55 @@ def test_every_cell_of_cooccurrence_by_counting():
         for column, other in enumerate(order):
             of = [image for image in y if image["abcde".index(one)] == 1]
             both = sum(image["abcde".index(other)] == 1 for image in of)
-            if one == other or not of:
+            if one == other or not both:
                 assert np.ma.is_masked(cells[row, column]) and (column, row) not in texts
             else:
                 shares[column, row] = both / len(of)
                 assert cells[row, column] == pytest.approx(both / len(of))
                 assert texts[column, row] == f"{100 * both / len(of):.0f}"
-    assert len(texts) == len(shares) == 16 and ax.images[0].get_clim() == (0, max(shares.values()))
+    assert len(texts) == len(shares) == 12 and ax.images[0].get_clim() == (0, max(shares.values()))
     for text in ax.texts:  # readable on its ground
-        assert text.get_color() == ("white" if shares[text.get_position()] > 0.6 * max(shares.values()) else "black")
+        assert contrast(text.get_color(), SHARES(shares[text.get_position()] / max(shares.values()))) > 4.2
     assert all(label.get_text().endswith(" %") for label in bar.get_yticklabels())
 
 
 def test_no_share_is_below_zero_where_no_two_classes_come_together():
-    ax, bar = drawn(plots.cooccurrence(np.eye(2, dtype=np.int8), ["a", "b"])).axes
-    assert ax.images[0].get_clim() == (0, 1) and set(written(ax).values()) == {"0"}
+    ax, bar = drawn(cooccurrence(np.eye(2, dtype=np.int8), ["a", "b"])).axes
+    assert ax.images[0].get_clim() == (0, 1) and not ax.texts
     assert bar.get_ylim() == (0, 1) and not [text for text in seen(bar.get_yticklabels()) if text[0] in "-−"]
 
 
-def test_cooccurrence_of_many_classes_has_no_numbers():
-    y = np.ones((3, 26), np.int8)
-    assert not drawn(plots.cooccurrence(y, [str(c) for c in range(26)])).axes[0].texts
-    assert len(drawn(plots.cooccurrence(y[:, :25], [str(c) for c in range(25)])).axes[0].texts) == 25 * 24
+def test_a_share_that_rounds_to_nothing_is_told_from_nothing():
+    y = np.ones((300, 2), np.int8)
+    y[1:, 1] = 0
+    assert written(drawn(cooccurrence(y, ["a", "b"])).axes[0]) == {(1, 0): "<1", (0, 1): "100"}
+
+
+def test_of_more_classes_than_a_matrix_can_show_the_strongest_pairs_are_bars():
+    rng = np.random.default_rng(0)
+    y = (rng.random((400, 30)) < 0.1).astype(np.int8)
+    y[:, 7] = rng.random(400) < 0.9  # there nearly always: no class tells of it
+    y[:, 3] = y[:, 4] & (rng.random(400) < 0.5)  # 3 is never without 4
+    names = [f"class {c}" for c in range(30)]
+    figure = drawn(cooccurrence(y, names))
+    ax, of = figure.axes[0], int((y[:, 3] == 1).sum())
+    pairs = rows_of(ax)
+    assert pairs[0] == "class 3 → class 4" and sum(pair.endswith("class 7") for pair in pairs) < 3  # those by chance
+    assert len(pairs) == len({frozenset(pair.split(" → ")) for pair in pairs}) <= 20
+    assert bars(ax.containers[0])[0] == (0, 0, 1) and ax.texts[0].get_text() == f" 100 % ({of} of {of})"
+    (line, *_) = ax.collections[0].get_segments()
+    np.testing.assert_allclose(line[:, 0], (y[:, 4] == 1).mean())
+    for pair, (_, _, share) in zip(pairs, bars(ax.containers[0]), strict=True):
+        one, other = (y[:, names.index(name)] == 1 for name in pair.split(" → "))
+        assert share == pytest.approx(other[one].mean())
+    assert not drawn(cooccurrence(np.zeros((3, 30), np.int8), names)).axes[0].texts
 
 
 def test_classes_that_come_together_stand_together():
     rng = np.random.default_rng(0)
     one, two = rng.random((2, 300)) < 0.4
     y = np.stack([one, two, one ^ (rng.random(300) < 0.05), two ^ (rng.random(300) < 0.05)], axis=1).astype(np.int8)
-    names = [label.get_text() for label in plots.cooccurrence(y, ["a1", "b1", "a2", "b2"]).axes[0].get_yticklabels()]
+    names = [label.get_text() for label in cooccurrence(y, ["a1", "b1", "a2", "b2"]).axes[0].get_yticklabels()]
     assert [name[0] for name in names] in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
 
 
@@ -280,22 +340,9 @@ def test_image_sizes_with_a_single_size():
     assert sum(bar.get_height() for bar in right.patches) == 5
 
 
-def test_a_gallery_of_nothing_says_so():
-    (ax,) = drawn(plots.gallery([], [])).axes
+def test_nothing_is_said():
+    (ax,) = drawn(plots.nothing()).axes
     assert seen(ax.texts) == ["nothing to show"] and not ax.axison
-
-
-@pytest.mark.parametrize("number, columns, grid", [(7, 6, (2, 6)), (6, 6, (1, 6)), (1, 3, (1, 3)), (5, 2, (3, 2))])
-def test_a_gallery_has_each_image_above_its_caption_in_order(number, columns, grid):
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (20, 30 - i, 3), dtype=np.uint8) for i in range(number)]
-    figure = drawn(plots.gallery(images, [f"{i}\n{plain('$x^$')}" for i in range(number)], columns))
-    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
-    for i, ax in enumerate(figure.axes):
-        assert not ax.axison and ax.get_subplotspec().num1 == i
-        shown = [picture.get_array().tolist() for picture in ax.images]
-        assert shown == ([images[i].tolist()] if i < number else [])
-        assert title(ax) == (f"{i}\n$x^$" if i < number else "")
 
 
 def epochs(**columns):
@@ -362,6 +409,7 @@ def test_average_precisions_stand_in_the_order_given_beside_their_support():
 
 def approaches_table(**columns):
     usual = {"mAP": [0.5, 0.8], "low": [0.4, 0.75], "high": [0.7, 0.81], "seconds to train": [1234.4, 7.0]}
+    usual["classes undefined"] = 0
     table = pd.DataFrame({**usual, **columns}, index=["loop", "$x^$"])
     table.attrs["split"] = "val"
     return table
@@ -383,12 +431,12 @@ def test_comparison_has_score_interval_and_seconds_in_one_row():
     assert left.get_xlabel() == "mAP on the split 'val', 95 % interval" and right.get_xlabel() == "seconds to train"
 
 
-def test_an_interval_ends_where_it_ends_also_when_its_score_lies_outside_or_is_undefined():
-    left, _ = drawn(plots.comparison(approaches_table(mAP=[0.9, NAN], high=[0.7, NAN], low=[0.4, NAN]))).axes
+def test_a_score_without_an_interval_is_a_point_and_undefined_classes_are_counted():
+    table = approaches_table(high=[0.7, NAN], low=[0.4, NAN], **{"classes undefined": 3})
+    left, _ = drawn(plots.comparison(table)).axes
     np.testing.assert_allclose(whiskers(left), [[0, 0.4, 0.7]])
-    np.testing.assert_array_equal(
-        [line.get_xydata() for line in left.lines if line.get_marker() == "o"], [[[0.9, 0], [NAN, 1]]]
-    )
+    assert [points(line) for line in left.lines if line.get_marker() == "o"] == [[[0.5, 0], [0.8, 1]]]
+    assert left.get_xlabel().endswith("; 3 classes undefined")
 
 
 def said(path, y, **ps):
@@ -418,7 +466,7 @@ def test_telling_images_show_each_image_beside_what_each_approach_says():
     assert written(first) == {
         (0, 0): "0.10", (0, 1): "0.20", (0, 2): "0.95 ✓", (1, 0): "0.50 ✓", (1, 1): "0.61 ✓", (1, 2): "0.05"
     }  # fmt: skip
-    assert [text.get_position() for text in first.texts if text.get_color() == "white"] == [(1, 1), (0, 2)]
+    assert [text.get_position() for text in first.texts if text.get_color() == "white"] == [(0, 2)]
     assert written(second) == {(0, 0): "0.10", (1, 0): "0.70 ✓"}
     for ax, words_of in zip(tables, words, strict=True):
         assert seen(ax.get_xticklabels()) == ["one", "two"]
@@ -508,7 +556,9 @@ def test_precision_recall_curves_and_operating_points_are_those_of_scikit_learn(
         found = p >= limits[c]
         expected = [oracle.recall_score(y, found), oracle.precision_score(y, found)]
         np.testing.assert_allclose(point.get_xydata(), [expected])
-        assert seen(ax.texts) == [f"F1 {oracle.f1_score(y, found):.2f} at {limits[c]:.2f}"]
+        assert seen(ax.texts) == [f"F1 {oracle.f1_score(y, found):.2f} at threshold {limits[c]:.3f}"]
+        assert ax.get_xticks().tolist() == ax.get_yticks().tolist() == [0, 0.5, 1]  # and all are labelled
+        assert seen(ax.get_xticklabels()) == seen(ax.get_yticklabels()) == ["0", "0.5", "1"]
         assert line.get_drawstyle() == "steps-post" and (line.get_color(), point.get_color()) == (BLUE, ORANGE)
 
 
@@ -548,6 +598,9 @@ def test_reliability_and_calibration_errors_before_and_after_by_hand():
         assert line.get_color() == marks.get_color() == (ORANGE, BLUE)[len(errors) - 1]
     for c, segment in enumerate(right.collections[0].get_segments()):
         np.testing.assert_allclose(segment, [[errors[0][c], c], [errors[1][c], c]], rtol=1e-5)
+    chance = metrics.calibration_chance(y, 1 / (1 + np.exp(-([0.5, 2] * logits + [-1, 0.25]))))
+    lines = np.array(right.collections[1].get_segments())
+    np.testing.assert_allclose(lines[:, :, 0], np.c_[chance, chance], rtol=1e-5)
     assert rows_of(right) == ["a", "$b^$"] and left.get_xlim() == left.get_ylim() == (0, 1)
 
 
@@ -670,10 +723,3 @@ def test_of_a_hundred_classes_the_largest_errors_and_the_most_company_are_shown(
     ax = drawn(plots.error_counts(found, test.class_names)).axes[0]
     wrong = found["class"].value_counts()
     assert [wrong[name] for name in seen(ax.get_yticklabels())] == wrong.nlargest(40).tolist()
-
-    ax = drawn(plots.cooccurrence(test.labels, test.class_names)).axes[0]
-    together = (test.labels == 1).T.astype(int) @ (test.labels == 1)
-    np.fill_diagonal(together, 0)
-    company = pd.Series(together.max(0), test.class_names)
-    assert len(shown := seen(ax.get_yticklabels())) == 40 == len(set(shown))
-    assert company[shown].min() >= company.drop(shown).max() and "the 40 with most company" in title(ax)

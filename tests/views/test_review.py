@@ -1,17 +1,23 @@
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import HOSTILE_NAMES as NAMES
 
-from mlworkbench import Run, WorkbenchError
+from mlworkbench import Run, Thresholds, WorkbenchError, tune_thresholds
+from mlworkbench.analysis.errors import disagreements
 from mlworkbench.analysis.suspects import Suspects, rank_labels
+from mlworkbench.analysis.zone import zone_labels
 from mlworkbench.data.corrections import Correction, correct, read_corrections, record
 from mlworkbench.data.labels import LabelTable
+from mlworkbench.decisions.zone import with_zones
+from mlworkbench.deploy.predict import table_of
 from mlworkbench.network.activation_maps import maps
 from mlworkbench.network.batches import ImageDataset
+from mlworkbench.views.galleries import error_gallery
 from mlworkbench.views.review import LabelReview
 
 
@@ -50,7 +56,7 @@ def test_an_answer_is_on_file_at_once_and_the_next_suspect_shown(run):
         assert on_file(run)[label] == Correction(*label, old, 1 - old if mark == "wrong" else old, mark)
         assert following is None or at(review) == following
     assert review.view["answers"][:4] == ["wrong", "right", "unsure", "seen"]
-    assert review.view["progress"].endswith("suspects answered: 1 wrong, 1 right, 1 unsure.")
+    assert review.view["progress"].endswith("labels answered: 1 wrong, 1 right, 1 unsure.")
     do(review, "go", place=0)
     assert review.view["answer"] == "wrong" and ("Truth", "absent" if review.view["label"] == "present" else "present")\
         in review.view["facts"]  # fmt: skip
@@ -89,7 +95,7 @@ def test_whatever_is_done_file_and_review_are_what_a_list_of_answers_says(run):
         kept = {label: mark for label, mark in answers.items() if mark}
         assert {label: mark.mark for label, mark in on_file(run).items()} == kept
         counts = [list(kept.values()).count(mark) for mark in ("wrong", "right", "unsure")]
-        assert review.view["progress"].startswith(f"{sum(counts)} of {len(labels)} suspects answered")
+        assert review.view["progress"].startswith(f"{sum(counts)} of {len(labels)} labels answered")
     assert len(answers) > 20
 
 
@@ -201,3 +207,73 @@ def test_the_map_is_that_of_the_network_and_lights_the_picture(tiny_run):
     image = ImageDataset(np.array([path], object), tiny_run.root, None, 32).decode(0)
     wanted = maps(tiny_run.model, torch.from_numpy(image)[None] / 255, fine=4)[0, c]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+    bias, row = tiny_run.model.head.bias[c].item(), list(judge.paths).index(path)
+    assert tiny_run.off(path, name) == pytest.approx(wanted.mean() + bias - judge.logits[row, c], abs=1e-3)
+    assert (
+        "off the logit"
+        in error_gallery(
+            disagreements(judge, Thresholds.default(judge.class_names)), tiny_run.root, 1, tiny_run.look, tiny_run.off
+        ).data
+    )
+
+
+@pytest.fixture
+def zoned(run):
+    """The run with zones around its thresholds, which send a fifth of the images to a person."""
+    judge = run.predictions("val")
+    run.save_thresholds(with_zones(judge, tune_thresholds(judge), 0.2))
+    return run
+
+
+def test_the_zone_of_a_split_is_asked_about_from_the_threshold_outwards(zoned):
+    judge, thresholds, found = zoned.predictions("val"), zoned.thresholds(), zone_labels(zoned)
+    rows, classes = np.nonzero(thresholds.asks(judge))
+    assert set(map(tuple, found.ranking[["image_path", "class"]].to_numpy())) == {
+        (judge.paths[row], NAMES[c]) for row, c in zip(rows, classes, strict=True)
+    }
+    assert found.ranking.score.is_monotonic_increasing and found.ranking.score.between(0, 1).all()
+    assert str(found).startswith(f"{len(rows)} labels: the run is not sure")
+    first = found.ranking.iloc[0]
+    c, row = NAMES.index(first["class"]), list(judge.paths).index(first.image_path)
+    assert first.label == judge.labels[row, c] and first.probability == judge.probabilities[row, c]
+    review = LabelReview(zoned, found)
+    assert at(review) == (first.image_path, first["class"]) and review.view["word"] == "label"
+    do(review, "right")
+    assert on_file(zoned)[(first.image_path, first["class"])].mark == "right"
+
+
+@pytest.mark.parametrize("written", [".csv", ".parquet", ""])
+def test_new_images_have_no_labels_and_are_asked_whether_the_run_is_right(zoned, tmp_path, monkeypatch, written):
+    judge, thresholds = zoned.predictions("test", raw=True), zoned.thresholds()
+    monkeypatch.setattr(  # of whose network nobody has weights
+        Run,
+        "predict",
+        lambda self, paths, root: replace(judge.take([list(judge.paths).index(p) for p in paths]), y=None, split=""),
+    )
+    frame = table_of(judge, thresholds)
+    if written:
+        file = tmp_path / f"p{written}"
+        frame.to_csv(file, index=False) if written == ".csv" else frame.to_parquet(file)
+    zone = zone_labels(Run(zoned.folder, root=zoned.root), file if written else frame)
+    assert len(zone.ranking) == thresholds.asks(judge).sum()
+    review = LabelReview(zoned, zone)
+    path, name = at(review)
+    called = int(frame.loc[frame.image_path == path, f"present_{name}"].iloc[0])
+    assert review.view["word"] == "called" and review.view["label"] == ("present" if called else "absent")
+    assert ("Called", review.view["label"]) in review.view["facts"]
+    do(review, "wrong")
+    (mark,) = read_corrections(zoned.folder / "answers.csv")
+    assert mark == Correction(path, name, called, 1 - called, "wrong") and on_file(zoned) == {}
+    assert LabelReview(zoned, zone).view["answers"][0] == "wrong"  # another day
+
+
+def test_what_has_no_zone_is_told(run, zoned, tmp_path):
+    with pytest.raises(WorkbenchError, match="have no columns review_…; predict again"):
+        zone_labels(zoned, table_of(zoned.predictions("test"), run.thresholds().with_values(np.full(4, 0.5))))
+    (tmp_path / "other.parquet").write_text("nothing")
+    for file in ("none.csv", "none.parquet", "other.parquet"):
+        with pytest.raises(WorkbenchError, match=f"{file}: .*; expected a file that mlworkbench predict wrote"):
+            zone_labels(zoned, tmp_path / file)
+    run.save_thresholds(0.5)
+    with pytest.raises(WorkbenchError, match="have no zones: mlworkbench tune RUN --review-share F"):
+        zone_labels(run)

@@ -124,7 +124,11 @@ def test_undo_takes_back_every_step_and_goes_to_its_class(its):
     for values, objective in states[::-1]:
         do(t, "undo", 2)
         assert (t.values == values).all() and t.thresholds.objective == objective
-        assert t.state["values"] == values.tolist() and t.curve["class"] == t.state["chosen"]
+        assert (
+            t.state["values"] == values.tolist()
+            and t.state["undoes"] == (len(t._past) > 0)
+            and t.curve["class"] == t.state["chosen"]
+        )
     assert (t.values == start).all() and t.state["chosen"] == 0 and "Not saved" not in t.state["message"]
     t.undo()
     assert "Nothing to undo" in t.state["message"]
@@ -248,5 +252,5 @@ def test_the_nearest_images_stand_in_the_order_of_p(picture, tmp_path):
 def test_names_are_sent_as_they_are_and_not_endless(case):
     names = [HOSTILE_NAMES[2], "long" * 100, "c"]
     t = ThresholdTuner(replace(case, class_names=names), Thresholds.default(names))
-    assert t.fixed["names"][0] == names[0] and len(t.fixed["names"][1]) == 60 and t.names == names
+    assert t.fixed["names"][0] == names[0] and len(t.fixed["names"][1]) == 200 and t.names == names
     assert len(repr(t)) < 110 and "picture below" in repr(t)  # what stands where no kernel runs

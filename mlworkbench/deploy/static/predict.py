@@ -27,6 +27,7 @@ class Model:
         labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         self.names = [row["name"] for row in labels["classes"]]
         self.thresholds = np.array([row["threshold"] for row in labels["classes"]], np.float32)
+        self.zones = np.array([row["review"] for row in labels["classes"] if "review" in row], np.float32)
         self.input, self.size = labels["input"]["name"], labels["input"]["size"]
         self.session = onnxruntime.InferenceSession(folder / labels["file"], providers=["CPUExecutionProvider"])
 
@@ -35,6 +36,10 @@ class Model:
 
     def present(self, p):
         return p >= self.thresholds
+
+    def review(self, p):
+        """For which classes an image, p [C], goes to a person; nothing where the model has no zones for people."""
+        return [low <= its < high for its, (low, high) in zip(p, self.zones, strict=False)]
 
 
 def decode(file, size):
@@ -106,10 +111,11 @@ def main():
     # As bytes of UTF-8 with the ends of lines of CSV, whatever the screen has.
     with open(sys.stdout.fileno(), "w", encoding="utf-8", errors="surrogateescape", newline="") as out:  # noqa: PTH123
         table = csv.writer(out)
-        table.writerow(["image_path", *(f"p_{name}" for name in model.names), *(f"present_{n}" for n in model.names)])
+        kinds = ("p", "present", "review") if len(model.zones) else ("p", "present")
+        table.writerow(["image_path", *(f"{kind}_{name}" for kind in kinds for name in model.names)])
         for file, p in predictions(model, files):
             path = f"./{file}" if str(file)[0] in "=+-@" else file  # which a spreadsheet would take for a formula
-            table.writerow([path, *map(str, p), *model.present(p).astype(int)])
+            table.writerow([path, *map(str, p), *model.present(p).astype(int), *model.review(p)])
             rows += 1
     if not rows:
         sys.exit("error: no image that can be read")

@@ -6,13 +6,6 @@ const REST = 80; // ms that the pointer rests on a class before it is looked for
 const ROWS = 12; // classes in sight where nothing is searched for, but for all that are present
 const FOUND = 50; // classes that a search shows at most
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function render({ model, el }) {
   const fixed = model.get("fixed");
   let silence = 0, resting = 0, entered = 0;
@@ -46,10 +39,7 @@ function render({ model, el }) {
       make("span", {}, "or drop or paste one")),
     make("div", { class: "mlw-main" }, make("div", {}, zone, name, said),
       make("div", {}, fault, heading, status, list, rest)));
-  // JupyterLab takes single keys for its own commands, unless the very element that has the focus says otherwise.
-  const free = (...elements) =>
-    elements.forEach((element) => element.setAttribute("data-lm-suppress-shortcuts", ""));
-  free(box, choose, another, path, search);
+  keepKeys(box);
 
   // What a person does
 
@@ -204,11 +194,10 @@ function render({ model, el }) {
     bar.firstChild.style.width = `${100 * view.p[c]}%`;
     bar.lastChild.style.left = `${100 * view.thresholds[c]}%`;
     const made = make("button", { type: "button", "data-class": c, "aria-pressed": pressed === c, tabindex: i ? -1 : 0,
-      title: `${fixed.names[c]}: p ${p}, threshold ${limit}`,
+      "data-lm-suppress-shortcuts": "", title: `${fixed.names[c]}: p ${p}, threshold ${limit}`,
       "aria-label": `${fixed.names[c]}: p ${p}, threshold ${limit}, ${verdict}; show where` },
       make("span", { class: "mlw-class" }, fixed.names[c]), bar, make("span", { class: "mlw-p" }, p),
       make("span", { class: "mlw-verdict" }, there ? "✓" : ""));
-    free(made);
     made.addEventListener("click", () => { pressed = pressed === c ? null : c; show(); });
     made.addEventListener("pointerenter", () => point(c));
     made.addEventListener("pointerleave", () => point(null));

@@ -5,14 +5,13 @@ const KEYS = { w: "wrong", r: "right", u: "unsure", b: "back", n: "next", z: "un
   arrowleft: "back", arrowright: "next" };
 const BUTTONS = [["wrong", "Wrong", "W"], ["right", "Right", "R"], ["unsure", "Unsure", "U"], ["back", "Back", "B"],
   ["next", "Next", "N"], ["undo", "Undo", "Z"], ["map", "Map", "M"]];
+const HELP = [
+  ["W", "the label is wrong"], ["R", "it is right"], ["U", "you are unsure"], ["N →", "next"], ["B ←", "back"],
+  ["Z", "undo: take back answer by answer"], ["M", "map: where the network sees the class"],
+  ["letters", "in the class box: classes with these words; Enter takes one"],
+  ["?", "open or close this list, as Esc closes it"],
+];
 const PATIENCE = 5000; // ms after which a silent kernel is told of
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 function render({ model, el }) {
   let busy = false, silence = 0;
@@ -25,32 +24,30 @@ function render({ model, el }) {
     button.addEventListener("click", () => act(what));
     return button;
   });
-  const choices = ["class", "show"].map((name) => {
-    const select = make("select", { "aria-label": name === "class" ? "Class" : "Show" });
-    model.get("choices")[name].forEach((text, i) => select.append(make("option", { value: i }, text)));
-    select.addEventListener("change", () => {
-      const [one, other] = choices.map((choice) => Number(choice.value));
-      send({ do: "choose", class: one, show: other });
-      box.focus();
-    });
-    return select;
-  });
-  const box = make("section", { class: "mlw-review", tabindex: "0", "aria-label": "Label review",
-    "data-lm-suppress-shortcuts": "" },
-    make("div", { class: "mlw-head" }, ...choices, progress),
+  const show = make("select", { "aria-label": "Show" });
+  show.append(...model.get("choices").show.map((text, i) => make("option", { value: i }, text)));
+  show.addEventListener("change", () => choose(model.get("view").chosen[0]));
+  const which = choiceOf("Class", model.get("choices").class, choose), help = helpOf(HELP);
+  const box = make("section", { class: "mlw-review", tabindex: "0", "aria-label": "Label review" },
+    make("div", { class: "mlw-head" }, which.element, show, progress, help.element),
     make("div", { class: "mlw-main" }, picture,
       make("div", {}, heading, path, facts, make("div", { class: "mlw-buttons" }, ...buttons), status), classes),
     tiles);
-  // JupyterLab takes single keys for its own commands, unless the very element that has the focus says otherwise.
-  box.querySelectorAll("button, select").forEach((control) => control.setAttribute("data-lm-suppress-shortcuts", ""));
+  keepKeys(box);
+  box.addEventListener("keydown", help.press, true);
   box.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input")) return;
     const what = KEYS[event.key.toLowerCase()];
     if (!what) return;
     event.preventDefault();
     event.stopPropagation();
     if (!event.repeat) act(what);
   });
+
+  function choose(c) {
+    send({ do: "choose", class: c, show: Number(show.value) });
+    box.focus();
+  }
 
   function act(what) {
     const view = model.get("view");
@@ -86,14 +83,16 @@ function render({ model, el }) {
       await image.decode().catch(() => {});
       if (view !== model.get("view")) return; // a newer one is on its way
     }
-    picture.replaceChildren(view.picture ? image : make("p", {}, view.fault ?? "No suspect in this view."));
-    heading.replaceChildren(...(view.name ? [make("b", {}, view.name), ` is labelled ${view.label}`] : []));
+    picture.replaceChildren(view.picture ? image : make("p", {}, view.fault ?? "No label in this view."));
+    heading.replaceChildren(...(view.name ? [make("b", {}, view.name), ` is ${view.word === "label" ? "labelled" : view.word} ${view.label}`] : []));
     path.textContent = view.path ?? "";
     facts.replaceChildren(...(view.facts ?? []).flatMap(([word, text]) => [make("dt", {}, word), make("dd", {}, text)]));
-    classes.replaceChildren(...rows(view.classes ?? []));
-    choices.forEach((choice, i) => { choice.value = view.chosen[i]; });
+    classes.replaceChildren(...rows(view.classes ?? [], view.word));
+    which.choose(view.chosen[0]);
+    show.value = view.chosen[1];
     const pressed = { map: view.map, [view.answer]: true };
-    buttons.forEach((button) => button.setAttribute("aria-pressed", Boolean(pressed[button.dataset.do])));
+    buttons.forEach((button) => set(button, { "aria-pressed": Boolean(pressed[button.dataset.do]),
+      "aria-disabled": button.dataset.do === "undo" && !view.undoes }));
     [...tiles.children].forEach((tile, i) => {
       const here = model.get("page").first + i === view.place;
       tile.dataset.answer = view.answers[i];
@@ -106,9 +105,9 @@ function render({ model, el }) {
     wait(false);
   }
 
-  function rows(classes) {
+  function rows(classes, word) {
     if (!classes.length) return [];
-    const head = make("tr", {}, ...["In this image", "label", "p", "threshold"].map((text) => make("th", {}, text)));
+    const head = make("tr", {}, ...["In this image", word, "p", "threshold"].map((text) => make("th", {}, text)));
     return [head, ...classes.map(([name, label, p, threshold, asked]) => make("tr", asked ? { "aria-current": "true" } : {},
       ...[name, label, p, threshold].map((text) => make("td", {}, text))))];
   }

@@ -16,7 +16,7 @@
     count.textContent = ` ${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   });
 
-  const number = (text) => (text === "" ? NaN : Number(text.replaceAll(",", "")));
+  const number = (text) => (text === "" ? NaN : Number(text.replace(/^[<>]/, "").replaceAll(",", "")));
   heads.forEach((head, place) => {
     const sort = () => {
       const falling = head.getAttribute("aria-sort") === "ascending";

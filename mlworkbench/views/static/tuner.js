@@ -4,11 +4,19 @@
 const REST = 300; // ms without a move after which the kernel hears of it and images are looked for
 const PATIENCE = 5000; // ms after which a silent kernel is told of
 const STEP = 0.01; // of the slider; the number field takes any number
-const ROWS = 18; // classes in sight at once
+const ROWS = 14; // classes in sight at once
 const BINS = 50; // of the histograms; tuner.css knows their width
-const [LEFT, TOP, SIDE, TALL] = [46, 12, 266, 188]; // of the precision-recall curve
+const [LEFT, TOP, SIDE, TALL] = [46, 12, 226, 188]; // of the precision-recall curve
 const [MIDDLE, BAR] = [84, 66]; // of the histograms: present above the middle, absent below it
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
+const KEYS = [
+  ["Tab", "to the next control"],
+  ["letters", "in the search box: classes with these words; Enter takes the first, Esc shows all again"],
+  ["↑ ↓", "in the list: another class"],
+  ["← →", "on the slider: 0.01 down or up; Page keys 0.1, Home 0, End 1"],
+  ["Enter", "in the box beside it: take the number; on a button: press it"],
+  ["?", "open or close this list, as Esc closes it"],
+];
 
 // What a threshold means
 
@@ -72,12 +80,6 @@ function number(p) {
   return p < 0.5 ? power(p) : `1−${power(1 - p)}`;
 }
 
-function set(element, attributes, ...children) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-const make = (tag, attributes = {}, ...children) => set(document.createElement(tag), attributes, ...children);
 const draw = (tag, attributes = {}, ...children) =>
   set(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, ...children);
 
@@ -149,7 +151,8 @@ function render({ model, el }) {
   // Controls
 
   const classes = make("select", { "aria-label": "Class", size: Math.max(2, Math.min(ROWS, fixed.names.length)) });
-  const options = fixed.names.map((_, c) => make("option", { value: c }));
+  const options = fixed.names.map((name, c) => make("option", { value: c, title: name }));
+  const search = make("input", { type: "search", "aria-label": "Search classes", placeholder: "Search classes …" });
   const slider = make("input", { type: "range", min: 0, max: 1, step: STEP, "aria-label": "Threshold" });
   const field = make("input", { type: "number", min: 0, max: 1, step: 0.001, "aria-label": "Threshold value" });
   const [one, all] = [0, 1].map((value) => make("input", { type: "radio", name: `scope-${me}`, value }));
@@ -163,8 +166,10 @@ function render({ model, el }) {
     });
     return make("div", {}, press, ...(said ? [make("label", {}, make("span", {}, said), target)] : []));
   });
-  const last = make("div", { class: "mlw-last" }, button("Undo", () => send("undo")));
+  const undo = button("Undo", () => send("undo")), help = helpOf(KEYS);
+  const last = make("div", { class: "mlw-last" }, undo);
   if (fixed.saves) last.append(set(button("Save", () => send("save")), { class: "mlw-save" }));
+  last.append(help.element);
   const status = make("p", { role: "status", "aria-live": "polite" });
 
   function button(text, act) {
@@ -208,9 +213,9 @@ function render({ model, el }) {
 
   const box = make("section", { class: "mlw-tuner tex2jax_ignore mathjax_ignore", "aria-label": "Threshold tuner" },
     make("div", { class: "mlw-panes" },
-      make("div", { class: "mlw-classes" }, make("h4", {}, "Classes, what needs attention first"),
+      make("div", { class: "mlw-classes" }, make("h4", {}, "Classes, what needs attention first"), search,
         make("code", { "aria-hidden": "true" }, columns("", "F1", "threshold", "present", "class")), classes,
-        make("small", {}, `! target not met \u00a0 · fewer than ${fixed.few} present`)),
+        make("small", {}, `? not learnt \u00a0 ! target not met \u00a0 · fewer than ${fixed.few} present`)),
       make("div", { class: "mlw-one" }, make("div", { class: "mlw-above" }, pictures.curve, numbers),
         make("div", { class: "mlw-below" }, pictures.histograms),
         make("div", { class: "mlw-below mlw-slide" },
@@ -220,18 +225,21 @@ function render({ model, el }) {
         make("div", { class: "mlw-scope" },
           make("label", {}, one, "this class"), make("label", {}, all, "all classes")),
         ...rules, last, status)));
-  // JupyterLab takes keys for its own commands, unless the very element that has the focus says otherwise.
-  box.querySelectorAll("button, select, input").forEach((control) =>
-    set(control, { "data-lm-suppress-shortcuts": "" }));
+  keepKeys(box);
 
   // What a person does
 
-  classes.addEventListener("change", () => {
-    tellMove();
-    now.chosen = Number(classes.value);
-    show();
-    send("choose");
+  classes.addEventListener("change", () => choose(Number(classes.value)));
+  search.addEventListener("input", list);
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && classes.options.length) choose(Number(classes.options[0].value));
+    else if (event.key === "Escape") search.value = "";
+    else if (event.key === "ArrowDown") classes.focus();
+    else return;
+    list();
+    event.preventDefault();
   });
+  box.addEventListener("keydown", help.press, true);
   slider.addEventListener("input", () => move(Number(slider.value)));
   field.addEventListener("input", () => { typed = true; });
   field.addEventListener("change", entered);
@@ -241,6 +249,13 @@ function render({ model, el }) {
   box.addEventListener("focusout", (event) => { // whoever goes elsewhere may run a cell there
     if (!box.contains(event.relatedTarget)) tellMove();
   });
+
+  function choose(c) {
+    tellMove();
+    now.chosen = c;
+    show();
+    send("choose");
+  }
 
   function entered() {
     if (!typed) return;
@@ -308,10 +323,14 @@ function render({ model, el }) {
     now = structuredClone(state);
     status.textContent = now.message;
     options.forEach((option, c) => { option.textContent = row(c); });
-    classes.append(...now.order.map((c) => options[c]));
-    classes.value = now.chosen;
+    list();
     show();
     if (place() !== looked) later();
+  }
+
+  function list() {
+    classes.replaceChildren(...now.order.filter((c) => found(fixed.names[c], search.value)).map((c) => options[c]));
+    classes.value = now.chosen;
   }
 
   function columns(mark, f1, threshold, positives, name) {
@@ -320,7 +339,7 @@ function render({ model, el }) {
   }
 
   function row(c) {
-    const mark = now.unmet[c] ? "!" : fixed.positives[c] < fixed.few ? "·" : "";
+    const mark = fixed.learnt[c] === false ? "?" : now.unmet[c] ? "!" : fixed.positives[c] < fixed.few ? "·" : "";
     return columns(mark, shown(now.f1[c] ?? NaN, 3), number(now.values[c]), count(fixed.positives[c]), fixed.names[c]);
   }
 
@@ -332,6 +351,7 @@ function render({ model, el }) {
     if (curve.class !== c && model.get("curve").class === c) showClass(c);
     if (curve.class !== c) return; // it is on its way
     const n = at(curve, threshold);
+    undo.setAttribute("aria-disabled", !(now.undoes || moved || awaited)); // it keeps the focus when nothing is left
     now.f1[c] = Number.isNaN(n.f1) ? null : n.f1;
     options[c].textContent = row(c);
     const f1 = now.f1.filter((score) => score !== null), macro = f1.reduce((sum, score) => sum + score, 0) / f1.length;

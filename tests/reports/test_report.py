@@ -15,11 +15,14 @@ import numpy as np
 import PIL.Image
 import pytest
 from helpers import WILD_NAMES, finished_run
+from sklearn.metrics import f1_score
 
-from mlworkbench import Run, WorkbenchError, report
+from mlworkbench import Run, WorkbenchError, report, tune_thresholds
 from mlworkbench.cli import main
+from mlworkbench.decisions.zone import with_zones
 from mlworkbench.files import write_json
 from mlworkbench.settings import Settings
+from mlworkbench.text import shown
 
 VOID = {"meta", "link", "img", "line", "circle", "path", "br"}
 
@@ -120,7 +123,8 @@ def test_scores_are_those_of_the_file_in_the_run_folder(page, run):
     ap = [float(row[1].split()[0]) for row in rows.values() if row[1] != "–"]
     assert ap == sorted(ap)
     low, high = (scores["intervals"]["map"][end] for end in ("low", "high"))
-    assert page.rows("Scores on test")["mAP"] == [f"{scores['map']:.3f} {low:.2f} to {high:.2f}"]
+    beside = f" {scores['undefined']} of {len(WILD_NAMES)} classes undefined" if scores["undefined"] else ""
+    assert page.rows("Scores on test")["mAP"] == [f"{scores['map']:.3f} {low:.2f} to {high:.2f}{beside}"]
     assert page.rows("Scores on test")["Brier score"] == [f"{scores['brier']:.3f}"]
     assert f"{scores['map']:.3f}" in page.sections["Summary"] and "1 of 12 classes" in page.sections["Scores"]
     assert "Scores on val (tuned on these)" in page.tables
@@ -143,7 +147,8 @@ def test_data_thresholds_and_settings_are_those_of_the_files(page, run):
     for name, row in page.rows("Thresholds and calibration").items():
         its = chosen[name]
         numbers = [its["threshold"], its["scale"], its["shift"]]
-        assert row == [*(f"{number:.3f}" for number in numbers), str(its["positives"])]
+        learnt = {True: "yes", False: "no", None: "–"}[its["learnt"]]
+        assert row == [*(f"{number:.3f}" for number in numbers), str(its["positives"]), learnt]
     assert "the threshold with its best F1, chosen on val" in page.sections["Thresholds"]
     settings = page.rows("Settings")
     assert settings["epochs"] == ["3", "✓"] and settings["seed"] == ["0", ""] and settings.keys() >= {"ultralytics"}
@@ -180,7 +185,7 @@ def test_the_worst_errors_and_the_first_suspects_are_shown_with_their_images(pag
     row, c = np.unravel_index(sure.argmin(), sure.shape)
     first = page.sections["Suspect labels"].partition("one by one. ")[2]
     label = "present" if predictions.labels[row, c] == 1 else "absent"
-    p = f"{predictions.probabilities[row, c]:.2g}"
+    p = shown(float(predictions.probabilities[row, c]), 2)
     assert first.startswith(" ".join(f"{WILD_NAMES[c]} label {label}, p {p} {predictions.paths[row]}".split()))
 
 
@@ -210,6 +215,18 @@ def test_a_reader_of_screens_and_keyboards_finds_its_way(page):
     assert all(a["alt"] for a in page.all("img") if a.get("class") == "drawn")
     assert len(page.all("caption")) == len(page.all("table"))
     assert {a.get("scope") for a in page.all("th")} == {"col", "row"}
+
+
+def test_zones_for_a_person_are_told_with_what_they_bring(copy, page):
+    val, test = copy.predictions("val"), copy.predictions("test")
+    thresholds = with_zones(val, tune_thresholds(val), 0.2)
+    copy.save_thresholds(thresholds)
+    asked, decided = thresholds.asks(test), thresholds.decide(test)
+    y = test.labels == 1  # of a class without a positive F1 is undefined
+    f1 = f1_score(y, np.where(asked, y, decided), average="macro", labels=np.flatnonzero(y.any(0)))
+    told = Page(report(copy)).sections["Thresholds"]
+    assert f"On test these are {asked.any(1).mean():.1%} of the images" in told and f"macro F1 is {f1:.3f}." in told
+    assert "zone" not in page.sections["Thresholds"]
 
 
 def gone(name):
@@ -262,7 +279,7 @@ def test_what_is_missing_is_told_in_its_place(copy, change, section, told):
     change(copy.folder)
     page = Page(report(copy.folder))
     assert re.search(told, page.sections[section]), page.sections[section]
-    assert len(page.sections) == 10
+    assert len(page.sections) == 12
 
 
 def test_the_test_split_is_shown_only_where_it_was_evaluated(copy):
@@ -303,6 +320,26 @@ def test_several_runs_stand_side_by_side(run, copy, handmade_run, tmp_path):
     assert "seed" not in page.rows("Settings and versions") or len(page.rows("Settings and versions")["seed"]) == 3
 
 
+def test_runs_that_differ_in_their_seed_alone_are_compared_as_recipes(run, tmp_path):
+    from mlworkbench import compare_runs
+
+    rng, runs = np.random.default_rng(2), []
+    for i, name in enumerate(("a0", "a1", "b0", "b1")):
+        its = Run(shutil.copytree(run.folder, tmp_path / name))
+        state(settings=asdict(Settings(seed=i % 2, epochs=3 + i // 2)))(its.folder)
+        said = its.predictions("test", raw=True)
+        noise = rng.normal(0, 1, said.logits.shape).astype(np.float32)
+        its.write_predictions(replace(said, logits=said.logits + noise), "test")
+        runs.append(Run(its.folder))
+    page = Page(report(runs, tmp_path / "all.html"))
+    its = compare_runs(runs[:2], runs[2:]).scores.loc["map"]
+    row = page.rows("Recipes on test: b0 and 1 more against a0 and 1 more")["mAP"]
+    assert row[2] == f"{its.difference:+.3f} ({its.low:+.3f} to {its.high:+.3f})"
+    assert "two networks, not two recipes" in page.sections["Compared on the same images"]
+    page = Page(report(runs[:3], tmp_path / "three.html"))
+    assert not [caption for caption in page.tables if caption.startswith("Recipes")]
+
+
 def test_what_cannot_be_written_is_refused(run, tmp_path, capsys):
     with pytest.raises(WorkbenchError, match=r"2 runs; say where their page goes: --out FILE\.html"):
         report([run, run])
@@ -318,7 +355,7 @@ def test_what_cannot_be_written_is_refused(run, tmp_path, capsys):
 
 
 def test_a_long_table_ends_and_the_page_stays_small(tmp_path, page):
-    from mlworkbench.views.report import ROWS
+    from mlworkbench.reports.blocks import ROWS
 
     run = finished_run(tmp_path, [f"class {i}" for i in range(ROWS + 50)], images=12)
     found = Page(report(run))

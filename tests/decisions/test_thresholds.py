@@ -9,8 +9,9 @@ from sklearn.metrics import f1_score, fbeta_score, precision_score, recall_score
 from test_metrics import odd_case, random_case
 
 from mlworkbench import Predictions, Thresholds, WorkbenchError, evaluate, tune_thresholds
+from mlworkbench.decisions.thresholds import tuning_scores
+from mlworkbench.decisions.tuning import CONFIDENCE, FEW, Curves, shared_threshold, tune_class
 from mlworkbench.scoring.calibration import calibrate
-from mlworkbench.scoring.thresholds import CONFIDENCE, FEW, Curves, shared_threshold, tune_class, tuning_scores
 
 BEST = [("f1", None), ("fbeta", 2.0), ("fbeta", 0.5), ("cost", 4.0), ("cost", 0.25), ("cost", 1.0)]
 
@@ -91,7 +92,7 @@ def test_one_threshold_for_all_against_brute_force(seed):
         pairs = [known_of(predictions, c) for c in range(3)]
         return np.mean([value_of(objective, target, truth, p >= np.float32(threshold)) for truth, p in pairs])
 
-    tuned = tune_thresholds(predictions, objective, target, one_for_all=True)
+    tuned = tune_thresholds(predictions, objective, target, one_for_all=True, anyway=True)
     assert len(set(tuned.values)) == 1 and tuned.met.all()
     assert mean(tuned.values[0]) == pytest.approx(max(mean(t) for t in cuts), abs=1e-9)
     y = predictions.labels
@@ -105,7 +106,7 @@ def test_few_positives_draw_towards_the_shared_threshold(seed):
     predictions = random_case(np.random.default_rng(seed), n=80, c=4)
     predictions.y[:, 0] = 0
     predictions.y[:3, 1], predictions.y[3:, 1] = 1, 0
-    curves, tuned = Curves(predictions.labels, predictions.probabilities), tune_thresholds(predictions)
+    curves, tuned = Curves(predictions.labels, predictions.probabilities), tune_thresholds(predictions, anyway=True)
     shared = shared_threshold(curves)
     assert tuned.values[0] == pytest.approx(shared, abs=1e-6) and tuned.met.tolist() == [False, True, True, True]
     for c in (1, 2, 3):
@@ -195,9 +196,9 @@ def test_curves_and_scores_agree_on_what_is_undefined():
 @pytest.mark.parametrize(
     ("objective", "target", "value"),
     [
-        ("f1", None, 0.5),
-        ("fbeta", 2, 0.5),
-        ("cost", 3, 0.5),
+        ("f1", None, None),
+        ("fbeta", 2, None),
+        ("cost", 3, None),
         ("precision", 0.9, 1),
         ("recall", 0.9, 0),
         ("guarantee", 0.1, 0),
@@ -206,7 +207,9 @@ def test_curves_and_scores_agree_on_what_is_undefined():
 def test_without_a_positive_nothing_is_met_and_it_says_so(label, objective, target, value):
     y, logits = np.full((3, 2), label, np.int8), np.array([[1, 2], [0, 1], [0, 2]], np.float32)
     tuned = tune_thresholds(Predictions(np.array(["a", "b", "c"], object), ["x", "y"], logits, y), objective, target)
-    assert (tuned.values == value).all() and not tuned.met.any() and tuned.positives.tolist() == [0, 0]
+    # What was not learnt is not called present: at 0.5 all of these would be, and all of them wrongly.
+    expected = (1 if label == 0 else 0.5) if value is None else value
+    assert (tuned.values == expected).all() and not tuned.met.any() and tuned.positives.tolist() == [0, 0]
 
 
 def test_decisions_follow_names_not_positions():
@@ -264,7 +267,7 @@ def test_json_round_trip_keeps_every_bit():
         by_hand = tuned.objective == "by hand"
         assert not by_hand or (tuned.met is None and tuned.target is None and tuned.positives.sum() > 0)
         assert data["confidence"] == (0.9 if tuned.objective == "guarantee" else None)
-        assert set(data["classes"]["c0"]) == {"threshold", "scale", "shift", "positives", "met"}
+        assert set(data["classes"]["c0"]) == {"threshold", "scale", "shift", "positives", "met", "learnt"}
     assert tuned.to_dict()["classes"]["c0"]["scale"] == 1
 
 
