@@ -18,6 +18,10 @@ from mlworkbench.files import write_csv, write_whole
 from mlworkbench.scoring.calibration import calibrate
 from mlworkbench.settings import Settings
 
+# The same network on the same images in another batch, or by another engine: fp32 adds up in another order, and how far
+# that shows depends on the processor. Another image or weight moves logits by more than a hundredth.
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
 
 def ultralytics_checkpoint(file, classes=3, change=None, stripped=False):
     """Save a checkpoint as Ultralytics' trainer does."""

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import CLOSE
 
 from mlworkbench import Run, WorkbenchError, fit, read_labels
 from mlworkbench.analysis import suspects as folds
@@ -57,7 +58,7 @@ def test_each_training_image_is_predicted_by_a_network_that_was_not_trained_on_i
     table, settings = trainings[0]
     again = fit(table, trained.folder.parent / "by_hand", **settings).predictions("test", raw=True)
     ours = pd.DataFrame(found.logits, found.paths).loc[again.paths].to_numpy()
-    np.testing.assert_allclose(ours, again.logits, atol=1e-5)
+    np.testing.assert_allclose(ours, again.logits, **CLOSE)
 
 
 def test_from_trained_weights_heads_are_fitted_on_their_features(trained, demo_labels, tmp_path, trainings):

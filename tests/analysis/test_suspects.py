@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import CLOSE
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
@@ -53,7 +54,7 @@ def test_images_are_seen_in_five_views(run):
         logits = [run.model(torch.from_numpy(padded[:, :, y : y + 32, x : x + 32])).numpy() for y, x in views]
     features, found = seen(run, table)
     assert features.shape == (4, 1280)
-    np.testing.assert_allclose(found, np.mean(logits, axis=0), atol=1e-4)
+    np.testing.assert_allclose(found, np.mean(logits, axis=0), **CLOSE)
 
 
 def test_held_out_labels_are_judged_by_the_mean_of_both_and_kept(run, monkeypatch):
@@ -67,7 +68,7 @@ def test_held_out_labels_are_judged_by_the_mean_of_both_and_kept(run, monkeypatc
     scale, shift = calibrate(run.predictions("val", raw=True), "shifts").calibration
     both = (own + (judges.left_one_out(features, table.y) - shift) / scale) / 2  # on the run's own scale
     logits = pd.concat([pd.DataFrame(p.logits, p.paths) for p in (val, test)]).loc[table.paths].to_numpy()
-    np.testing.assert_allclose(logits, both, atol=1e-5)
+    np.testing.assert_allclose(logits, both, **CLOSE)
     np.testing.assert_array_equal(val.labels, run.predictions("val").labels)
     pd.testing.assert_frame_equal(found[0].ranking, rank_labels(val, calibration=np.array([scale, shift])))
     monkeypatch.setattr(judges, "seen", lambda *_: 1 / 0)  # they are there

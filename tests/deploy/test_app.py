@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from conftest import HOSTILE_NAMES
-from helpers import blocks, untrained_run
+from helpers import CLOSE, blocks, untrained_run
 from PIL import Image
 
 from mlworkbench import Run, Thresholds, WorkbenchError, predict
@@ -47,7 +47,7 @@ def test_it_says_what_predict_says(run, tmp_path):
         frame, _ = predict(run, tmp_path / name)
         (tmp_path / name).unlink()
         p, present = np.split(frame.iloc[0, 1:].to_numpy(np.float64), 2)
-        np.testing.assert_allclose(page.view["p"], p, atol=1e-5)
+        np.testing.assert_allclose(page.view["p"], p, **CLOSE)
         assert page.view["present"] == present.astype(bool).tolist() and page.view["name"] == name
         assert [text for text, _ in page.view["numbers"]] == [number(v) for v in page.view["p"]]
     assert page._picture.shape == (640, 480, 3)  # turned, as a person sees it

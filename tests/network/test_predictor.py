@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import CLOSE
 
 from mlworkbench import WorkbenchError
 from mlworkbench.data.images import load_image
@@ -54,7 +55,7 @@ def test_logits_are_the_network_s_own_and_faults_have_their_rows(model, folder):
     images = [squared(load_image(PATHS[row], folder, 32), 32) for row in range(30) if row not in BAD]
     with torch.no_grad():
         expected = model(torch.from_numpy(np.stack(images)).float() / 255).numpy()
-    np.testing.assert_allclose(np.concatenate([logits for _, logits, _ in parts]), expected, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([logits for _, logits, _ in parts]), expected, **CLOSE)
 
 
 def test_the_bits_do_not_depend_on_the_threads_which_are_left_as_they_were(model, folder):

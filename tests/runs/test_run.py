@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import CLOSE
 
 from mlworkbench import Run, Thresholds, WorkbenchError, evaluate, fit, predict, read_labels, tune_thresholds
 from mlworkbench.data.prepare import prepare
@@ -48,7 +49,7 @@ def test_a_run_read_back_gives_the_stored_logits(tiny_run):
     again = Run(tiny_run.folder)
     stored = again.predictions("val")
     fresh = again.predict(stored.paths, again.root)
-    np.testing.assert_allclose(fresh.logits, stored.logits, atol=1e-5)
+    np.testing.assert_allclose(fresh.logits, stored.logits, **CLOSE)
     assert stored.logits.shape == (17, 14) and (stored.labels >= 0).all()
 
 
@@ -184,7 +185,7 @@ def test_predict_from_every_source_agrees(tiny_run, demo_labels, picture, tmp_pa
     expected = image.filter(like="p_").to_numpy()
     for frame in (everything, from_labels, from_glob):
         row = frame[frame.image_path.str.endswith("00003.jpg")]
-        np.testing.assert_allclose(row.filter(like="p_").to_numpy(), expected, atol=1e-6)
+        np.testing.assert_allclose(row.filter(like="p_").to_numpy(), expected, **CLOSE)
     p, present = (everything[[f"{kind}_{n}" for n in names]].to_numpy() for kind in ("p", "present"))
     assert ((p >= np.float32(0.5)) == (present == 1)).all() and (p >= 0).all() and (p <= 1).all()
     with pytest.raises(WorkbenchError, match="names no image"):
@@ -205,7 +206,7 @@ def test_predicting_decodes_each_image_once(tiny_run, picture, tmp_path, monkeyp
     assert opened == Counter({f"{i:02}.png": 1 for i in range(40)}) and len(frame) == 39
     assert [path for path, _ in bad] == ["07.png"] and "07.png" not in set(frame.image_path)
     again = tiny_run.predict(frame.image_path, tmp_path / "many")
-    np.testing.assert_allclose(frame.filter(like="p_"), again.probabilities, atol=1e-6)
+    np.testing.assert_allclose(frame.filter(like="p_"), again.probabilities, **CLOSE)
 
 
 def small_table(write_labels, picture, rows, **columns):

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from helpers import StandIn
+from helpers import CLOSE, StandIn
 
 from mlworkbench import build_model
 from mlworkbench.network.batches import EpochBatches, ImageDataset, in_order
@@ -197,7 +197,7 @@ def test_inference_is_in_order_in_eval_mode_and_leaves_the_mode_alone(five):
     assert model.training and logits.shape == (5, 3) and logits.dtype == np.float32
     with torch.no_grad():
         alone = model.eval()(five.__getitems__([3])[0].float() / 255)
-    np.testing.assert_allclose(logits[3], alone[0], atol=1e-5)
+    np.testing.assert_allclose(logits[3], alone[0], **CLOSE)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import PROJECT, SHARED
-from helpers import Hostile, Killed, killed_at, ultralytics_checkpoint
+from helpers import CLOSE, Hostile, Killed, killed_at, ultralytics_checkpoint
 from packaging.version import Version
 from PIL import Image
 
@@ -66,7 +66,7 @@ def test_every_family_through_every_route(table, tmp_path, family, route):
     }
     validation = run.predictions("val")
     again = run.predict(validation.paths, run.root)
-    np.testing.assert_allclose(again.logits, validation.logits, atol=1e-5)
+    np.testing.assert_allclose(again.logits, validation.logits, **CLOSE)
     assert 0 <= run.evaluate()["map"] <= 1 and run.state["settings"]["route"] == route
 
 
@@ -81,8 +81,8 @@ def test_the_same_weights_give_the_same_logits_through_all_routes(theirs, table)
     features = torch.from_numpy(pooled_features(theirs.model, [(images * 255, None, None)], torch.device("cpu")))
     probed = features @ theirs.model.head.weight.T + theirs.model.head.bias
     for other in (linear_output(plain, images), probed.detach()):
-        np.testing.assert_allclose(other, ours, atol=1e-5)
-    np.testing.assert_allclose(plain(images).detach(), ours.sigmoid(), atol=1e-6)
+        np.testing.assert_allclose(other, ours, **CLOSE)
+    np.testing.assert_allclose(plain(images).detach(), ours.sigmoid(), **CLOSE)
     # and from files, through each of their own ways to an image: written without loss, at the network's size
     folder = theirs.folder.parent / "squares"
     folder.mkdir()
@@ -92,7 +92,7 @@ def test_the_same_weights_give_the_same_logits_through_all_routes(theirs, table)
     said = theirs.predict([f"{name}.png" for name in "abcde"], folder).probabilities
     model = mw.MultiLabelYOLO(theirs.folder / folder_of.ULTRALYTICS_BEST)
     results = model.predict(str(folder), verbose=False)
-    np.testing.assert_allclose(np.stack([r.probs.data for r in results]), said, atol=1e-6)
+    np.testing.assert_allclose(np.stack([r.probs.data for r in results]), said, **CLOSE)
     assert len(validation) == 17
 
 
@@ -321,7 +321,7 @@ def test_multi_label_yolo_as_ultralytics_users_know_it(table, tmp_path, monkeypa
     wide = model.predict(file, imgsz=64, verbose=False)[0]
     assert wide.present == [n for c, n in model.names.items() if wide.probs.data[c] >= 0.5]
     exported = mw.MultiLabelYOLO(model.export(format="torchscript"))
-    np.testing.assert_allclose(exported.predict(file, verbose=False)[0].probs.data, result.probs.data, atol=1e-5)
+    np.testing.assert_allclose(exported.predict(file, verbose=False)[0].probs.data, result.probs.data, **CLOSE)
     for call in (lambda: model.load("x.pt"), model.tune, lambda: model.val(data="x"), model.train):
         with pytest.raises(WorkbenchError):
             call()
