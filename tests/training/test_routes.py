@@ -305,7 +305,9 @@ def test_multi_label_yolo_as_ultralytics_users_know_it(table, tmp_path, monkeypa
         patience=5, erasing=0.3,
     )  # fmt: skip
     folder = tmp_path / "x"
-    assert model.run.folder == folder and len(epochs) == 2 and metrics.map == pytest.approx(max(epochs), abs=0.05)
+    assert model.run.folder == folder and len(epochs) == 2 and all(0 <= value <= 1 for value in epochs)
+    # of the checkpoint in half precision, as all numbers of Ultralytics' last validation
+    assert metrics.map == pytest.approx(model.run.evaluate("val")["map"], abs=1e-6)
     written = {file.name for file in folder.iterdir()}
     assert {"args.yaml", "results.csv", "results.png", "train_batch0.jpg", "val_batch0_labels.jpg"} <= written
     assert model.names == dict(enumerate(table.class_names)) and model.val(split="test").map >= 0
