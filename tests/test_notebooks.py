@@ -137,6 +137,7 @@ def test_each_figure_and_gallery_is_in_the_saved_notebook_once(executed):
 
 
 @pytest.mark.notebook
+@pytest.mark.slow
 def test_a_second_execution_gives_the_same_outputs(executed):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
     sanitize = ["--nbval-sanitize-with", str(PROJECT / "tests" / "nbval.cfg"), "-c", "/dev/null"]

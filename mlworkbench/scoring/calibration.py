@@ -107,29 +107,33 @@ def _targets(y: np.ndarray) -> np.ndarray:
 def _fit(z: np.ndarray, y: np.ndarray, shifts: bool = True) -> tuple[float, float]:
     """The best scale, at least what is just above 0, and shift (or 0) for logits [n] with labels [n].
 
-    By Newton's method with halved steps from scale 0 and the log odds, which reaches the optimum whatever the size of
-    the logits (Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 2007).
+    By Newton's method with halved steps from scale 0 and the log odds (Lin, Lin and Weng, "A note on Platt's
+    probabilistic outputs", Machine Learning 2007), over logits of mean 0 and standard deviation 1: so it reaches the
+    optimum whatever their size, and however little they vary about a common level.
     """
     target = _targets(y)
+    level, size = float(z.mean()) if shifts else 0.0, float(z.std())
+    x = (z - level) / size
     scale, shift = 0.0, float(logit(target.mean())) if shifts else 0.0
     for _ in range(STEPS):
-        bent = scale * z + shift
+        bent = scale * x + shift
         missing, spread = target - np.exp(log_expit(bent)), np.exp(_spread(bent))
         # About the weighted middle of the logits, scale and shift have nothing to do with each other.
-        middle = (spread @ z) / spread.sum() if shifts else 0.0
-        up = (missing @ (z - middle)) / (spread @ (z - middle) ** 2)
+        middle = (spread @ x) / spread.sum() if shifts else 0.0
+        up = (missing @ (x - middle)) / (spread @ (x - middle) ** 2)
         across = missing.sum() / spread.sum() if shifts else 0.0
-        gain = (up * (missing @ (z - middle)) + across * missing.sum()) / len(z)
+        gain = (up * (missing @ (x - middle)) + across * missing.sum()) / len(x)
         if gain <= LEFT:
             break
-        size, along = 1.0, np.array([up, across - middle * up])
-        while _loss(z, target, *(scale, shift) + size * along) > _loss(z, target, scale, shift) - gain * size / 4:
-            size /= 2
-        scale, shift = (scale, shift) + size * along
+        step, along = 1.0, np.array([up, across - middle * up])
+        while _loss(x, target, *(scale, shift) + step * along) > _loss(x, target, scale, shift) - gain * step / 4:
+            step /= 2
+        scale, shift = (scale, shift) + step * along
     else:
         raise WorkbenchError(f"a calibration did not reach its optimum: a step would still gain {gain:.1g}")
-    least = LEAST / z.std()
-    return (scale, shift) if scale >= least else (least, _shift(least * z, target) if shifts else 0.0)
+    if scale < LEAST:
+        scale, shift = LEAST, _shift(LEAST * x, target) if shifts else 0.0
+    return scale / size, shift - scale * level / size
 
 
 def _shift(logits: np.ndarray, target: np.ndarray) -> float:

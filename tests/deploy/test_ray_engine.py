@@ -120,6 +120,7 @@ def test_a_file_as_this_process_writes_it_and_nothing_else(job, tmp_path):
     assert left == "" and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_and_the_same_command_again(job, tmp_path):
     """What Ray had committed is not done again, the rest is, and every image stands there once."""
     out = tmp_path / "predicted"
@@ -140,6 +141,7 @@ def test_a_killed_driver_and_the_same_command_again(job, tmp_path):
     assert_as_local(job, out)
 
 
+@pytest.mark.slow
 def test_a_machine_that_dies_on_the_way(job, tmp_path):
     from ray.cluster_utils import Cluster
 

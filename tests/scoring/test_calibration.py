@@ -154,7 +154,7 @@ def test_fits_of_over_confident_networks_are_at_their_optimum():
     images=st.integers(12, 400),
     apart=st.sampled_from([-3, 0, 1, 4, 30]),
     size=st.integers(-4, 6),
-    off=st.sampled_from([0, -30, 1e3]),
+    off=st.sampled_from([0, -30, 1e3, 1e5]),
 )
 def test_a_fit_is_at_its_optimum_whatever_the_size_of_the_logits(seed, positives, images, apart, size, off):
     """Separable or not, far too large or small, far off: no step gains, and scikit-learn's is no better."""
@@ -170,6 +170,16 @@ def test_a_fit_is_at_its_optimum_whatever_the_size_of_the_logits(seed, positives
         assert loss(z, y, scale, shift) <= loss(z, y, *oracle(z, y)) + 1e-10
     else:  # a scale nearer to 0 would be better, or one below it
         assert (missing * x).mean() >= -1e-5 and scale > 0
+
+
+def test_logits_that_hardly_vary_about_a_common_level_are_fitted():
+    """As of a network that learnt next to nothing: the scale is some ten thousand, and so far the level is moved."""
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        y = (rng.permutation(17) < 4).astype(np.int8)
+        found = calibrate(one_class(-2.3335 + rng.normal(0, 4e-6 + 16e-6 * (seed % 2), 17), y))
+        p = expit(found.calibration[0] * found.logits[:, 0].astype(float) + found.calibration[1])
+        assert p.mean() == pytest.approx((4 * 5 / 6 + 13 * 1 / 15) / 17, abs=1e-6)  # of Platt's targets
 
 
 def test_classes_of_other_sizes_and_extremes_stay_finite(rng):

@@ -123,6 +123,7 @@ def start(labels, folder, *more):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_kill_9_and_sigterm_and_resume_on_the_command_line(demo_labels, tmp_path):
     undisturbed = start(demo_labels, tmp_path / "whole")
     assert undisturbed.wait() == 0
