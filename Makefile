@@ -38,12 +38,14 @@ demo: setup
 	@echo "the executed notebooks and their HTML lie in $(RUN_DIR)/notebooks/"
 
 # A test process for each of up to four cores, each with one thread: torch's threads would only wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not slow"
 
 # And what is slow and seldom breaks: the notebooks at their defaults, each of them in a browser, … (docs/testing.md)
-test-all: test
-	$(BIN)/python -m pytest -m slow
+test-all: setup
+	$(PYTEST)
 
 lab: setup
 	$(BIN)/mlworkbench lab

@@ -23,9 +23,13 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     import torch
 
+    # Files that take minutes come first, so that no process is left with one at the end.
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("notebook")}
+    items.sort(key=lambda item: item.path not in long)
     if not torch.cuda.is_available():
         reason = "a GPU: none is here" if config.option.markexpr == "gpu" else "a GPU: run `pytest -m gpu` where one is"
         for item in items:

@@ -1,11 +1,14 @@
 """Every notebook and lesson in a real JupyterLab in Chromium: run, each widget used, looked at in both themes."""
 
 import json
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import lab
 import nbformat
 import papermill as pm
+import psutil
 import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -34,6 +37,7 @@ LOOK = """output => [output.innerText, ...[...output.querySelectorAll('img')].ma
   ...[...output.querySelectorAll('path')].map(its => its.getAttribute('d') + its.style.fill)].join()"""
 IDLE = "output => !output.querySelector('[aria-busy=true]')"
 TRIES = 4
+MOST = 1.5  # GB that a lesson's kernel may take: Binder ends those above 1 to 2
 # JupyterLab's own: it asks for settings of the workspace or a kernel that are not there yet.
 HARMLESS = ("Failed to load resource",)
 
@@ -56,6 +60,8 @@ def test_it_runs_each_widget_answers_and_both_themes_are_seen(open_notebook, fil
     book = open_notebook(f"notebooks/{file.relative_to(FOLDER)}")
     try:
         book.run(300)
+        if file.parent.name == LESSONS:
+            assert peak_of_kernels(book.lab) < MOST
         outputs = book.page.locator(LIVE)
         for place in range(outputs.count()):
             use(outputs.nth(place))
@@ -71,6 +77,13 @@ def test_it_runs_each_widget_answers_and_both_themes_are_seen(open_notebook, fil
     finally:
         book.page.screenshot(path=tmp_path / "last.png")
         book.close()
+
+
+def peak_of_kernels(server):
+    """The most memory in GB that a kernel of the server has taken; 0 where the system does not tell (Linux does)."""
+    kernels = psutil.Process(server.process.pid).children(recursive=True)
+    told = [file.read_text() for its in kernels if (file := Path(f"/proc/{its.pid}/status")).exists()]
+    return max((int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / (1 << 20) for text in told), default=0)
 
 
 def at_its_end(slider):

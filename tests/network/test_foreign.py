@@ -29,8 +29,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("setting", [None, "0", "1"])
-@pytest.mark.parametrize("first", ["ours", "theirs"])
+USUAL = [("theirs", None), ("ours", "0")]
+ALL = [(first, setting) for first in ("ours", "theirs") for setting in (None, "0", "1")]
+
+
+@pytest.mark.parametrize(
+    "first, setting", [pytest.param(*its, marks=() if its in USUAL else pytest.mark.slow) for its in ALL]
+)
 def test_nothing_foreign_is_executed_whatever_was_imported_before(tmp_path, first, setting):
     environment = {name: value for name, value in os.environ.items() if name != "ULTRALYTICS_SAFE_LOAD"}
     environment |= {"PYTHONPATH": str(PROJECT)} | ({} if setting is None else {"ULTRALYTICS_SAFE_LOAD": setting})
