@@ -32,7 +32,7 @@ class Verdict:
     def _repr_html_(self) -> str:
         colour = {True: "#009E73", False: "#D55E00", None: "#767676"}[self.right]
         style = f"border-left: 4px solid {colour}; padding: 4px 12px; margin: 4px 0; max-width: 60em"
-        return f'<div role="status" style="{style}"><b>{self.word}.</b> {escape(self.text)}</div>'
+        return f'<div role="status" style="{style}"><b>{self.word}:</b> {escape(self.text)}</div>'
 
 
 class _Exercise(NamedTuple):

@@ -54,6 +54,8 @@ def number(p: float) -> str:
     """A probability or threshold in three decimals, or in as many as tell it from 0 and 1."""
     text = f"{p:.3f}"
     if text in ("0.000", "1.000") and 0 < p < 1:
+        if (digits := math.ceil(-math.log10(min(p, 1 - p)))) <= 6:
+            return f"{p:.{digits}f}"
         return f"{p:.0e}" if p < 0.5 else f"1−{1 - p:.0e}"
     return text
 

@@ -221,7 +221,7 @@ def label_budget(classes: pd.DataFrame) -> Figure:
     right.set(title="What twice the training images add", xlabel="average precision, 95 % interval")
     for ax in (left, right):
         classes_down(ax, list(classes.index), bool(told))
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 

@@ -72,8 +72,8 @@ def test_values_stay_exact(case):
     assert (t.values == values).all() and "No changes" in t.state["message"]
     do(t, "move", 2, 1e-5)
     assert t.values[2] == np.float32(1e-5)
-    assert [number(v) for v in (0.0, 1e-6, 0.25, 0.9999999, 1.0)] == [
-        "0.000", "1e-06", "0.250", "1−1e-07", "1.000"
+    assert [number(v) for v in (0.0, 3e-7, 0.0004, 0.25, 0.99972, 0.9999999, 1.0)] == [
+        "0.000", "3e-07", "0.0004", "0.250", "0.9997", "1−1e-07", "1.000"
     ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ function render({ model, el }) {
   const fault = make("p", { class: "mlw-fault", role: "alert" });
   const status = make("p", { class: "mlw-status", role: "status", "aria-live": "polite" });
   const list = make("ul", { "aria-label": "Classes" });
-  const search = make("input", { type: "search", "aria-label": "Search classes" });
+  const search = make("input", { type: "search", "aria-label": "Search classes", placeholder: "Search classes …" });
   const rest = make("div", { class: "mlw-rest" }, search, make("span"));
   const box = make("section", { class: "mlw-app tex2jax_ignore mathjax_ignore", tabindex: "0",
     "aria-label": `Try out ${fixed.run}` },

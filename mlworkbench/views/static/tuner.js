@@ -77,6 +77,8 @@ const power = (p) => p.toExponential(0).replace(/-(\d)$/, "-0$1");
 function number(p) {
   const text = p.toFixed(3);
   if ((text !== "0.000" && text !== "1.000") || p === 0 || p === 1) return text;
+  const digits = Math.ceil(-Math.log10(Math.min(p, 1 - p)));
+  if (digits <= 6) return p.toFixed(digits);
   return p < 0.5 ? power(p) : `1−${power(1 - p)}`;
 }
 
