@@ -68,7 +68,8 @@ def check(number: str, answer: Any, *given: Any) -> Verdict:
     try:
         amiss = its.judge(answer, *given)
     except Exception as error:  # an answer may be anything, and whatever comes of it is the learner's to know
-        amiss = f"judging this answer ended in {type(error).__name__}: {error}"
+        no_number = isinstance(answer, str) and isinstance(error, ValueError)
+        amiss = "expected a number" if no_number else f"judging it ended in {type(error).__name__}: {error}"
     word, text = ("Not yet", f'{amiss}; lessons.hint("{number}") helps') if amiss else ("Right", its.because)
     return Verdict(word, not amiss, text)
 
@@ -94,8 +95,8 @@ def play(draw: Callable[..., Any], alt: str, **sliders: tuple[float, float, floa
 
     kept: Mapping[str, w.FloatSlider] = {
         name: w.FloatSlider(
-            value=first, min=low, max=high, step=step, description=name.replace("_", " "),
-            style={"description_width": "initial"}, layout={"width": "26em"},
+            value=first, min=low, max=high, step=step, readout_format="d" if step >= 1 else ".2f",
+            description=name.replace("_", " "), style={"description_width": "initial"}, layout={"width": "26em"},
         )
         for name, (low, high, step, first) in sliders.items()
     }  # fmt: skip
@@ -221,8 +222,8 @@ def _(answer: Any) -> str | None:
 @_exercise(
     "2.1",
     hint="a logit of 0 is a p of .5. The loss of one label is -ln(p) where the sign is there, -ln(1 - p) where not",
-    because="ln 2, whatever the labels are. If your own training begins far from .69, look at the last layer's bias, "
-    "at the targets, and for a second sigmoid",
+    because="ln 2, whatever the labels are, for every p begins at a half. If yours begins far from .69, look at the "
+    "last layer's bias, at the targets, and for a second sigmoid",
 )
 def _(answer: Any) -> str | None:
     told = float(answer)
@@ -333,9 +334,8 @@ def _(answer: Any) -> str | None:
     tp, fp, fn = np.array([[90, 10, 10], [1, 0, 9]]).T
     if _near(answer, float(np.mean(2 * tp / (2 * tp + fp + fn)))):
         return "that is the mean of the two classes' F1, the macro average; micro adds the counts first"
-    if _near(answer, 182 / 211):
-        return None
-    return f"{answer} is neither average of these counts"
+    amiss = f"{float(answer):.3f} is neither average of these counts; of the sums, take 2 tp / (2 tp + fp + fn)"
+    return None if _near(answer, 182 / 211) else amiss
 
 
 @_exercise(
@@ -433,7 +433,7 @@ def _(answer: Any, val: np.ndarray, test: np.ndarray) -> str | None:
 
 @_exercise(
     "6.1",
-    hint="training makes the network say what the labels say, and it was trained until it made no more mistakes",
+    hint="training makes the network say what the labels say, and it was trained until it made hardly a mistake",
     because="it has learnt the wrong labels by heart, and contradicts hardly any",
 )
 def _(answer: Any) -> str | None:
@@ -452,10 +452,10 @@ def _(answer: Any, y: np.ndarray, wrong: np.ndarray) -> str | None:
     judged = np.asarray(answer, float)
     if judged.shape != y.shape:
         return f"judged has the shape {judged.shape}; expected {y.shape}: of each network the last look, learn(…)[-1]"
+    if judged.min() >= 0:
+        return "no number is below 0: are these probabilities, or decisions? Expected are logits, as learn gives them"
     if empty := int((~np.isfinite(judged) | (judged == 0)).all(1).sum()):
         return f"{empty} images were judged by no network: every fold is held out once"
-    if judged.min() >= 0:
-        return "no number is below 0: are these probabilities? Expected are logits, as learn gives them"
     against = np.where(y == 1, judged, -judged) < 0
     found, others = against[wrong].mean(), against[~wrong].mean()
     if others > 0.25:
@@ -473,4 +473,8 @@ def _(answer: Any, y: np.ndarray, wrong: np.ndarray) -> str | None:
 def _(answer: Any) -> str | None:
     if not 0 <= float(answer) <= 50:
         return f"{answer} of 50; expected a number from 0 to 50"
-    return None if float(answer) <= 5 else "to be a suspect a label must contradict others; these agree with all the 6s"
+    return (
+        None
+        if float(answer) <= 5
+        else "far fewer: to be a suspect a label must contradict others; these agree with all the 6s"
+    )
