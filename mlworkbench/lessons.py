@@ -473,8 +473,4 @@ def _(answer: Any, y: np.ndarray, wrong: np.ndarray) -> str | None:
 def _(answer: Any) -> str | None:
     if not 0 <= float(answer) <= 50:
         return f"{answer} of 50; expected a number from 0 to 50"
-    return (
-        None
-        if float(answer) <= 5
-        else "far fewer: to be a suspect a label must contradict others; these agree with all the 6s"
-    )
+    return None if float(answer) <= 5 else "far fewer: a suspect contradicts others, and these agree with all the 6s"
