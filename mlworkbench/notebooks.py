@@ -331,6 +331,8 @@ def planted(table: LabelTable) -> str:
         f"- {read_json(about)['noise']:.0%} of the labels of each class are missing, and others are there wrongly: "
         "notebook 04 looks for them, truth.csv has the right ones\n"
         "- one image in ten is dark: does the network do worse on these? (04)\n"
+        "- 'holiday' goes with a plane and 'winter' with a snowflake, though not with each, and no picture shows with "
+        "which: p stays low, and only a threshold of their own finds them (03)\n"
         "- a few images stand once more in another split, a little changed, and one is a copy: told below\n"
         "- four files cannot be used: told below"
     )

@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = command("demo-data", "make the built-in data set: signs on photographs, with faults to be found")
     sub.add_argument("dir", metavar="DIR")
-    sub.add_argument("--images", type=int, default=3400, metavar="N", help="how many (3400)")
+    sub.add_argument("--images", type=int, default=3800, metavar="N", help="how many (3800)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="decides all of it (0)")
     sub.add_argument(
         "--label-noise", type=float, default=0.03, metavar="F", help="share of present labels that are missing (0.03)"

@@ -29,16 +29,16 @@ def printed(path):
 
 def test_it_learns(default):
     run, _ = default
-    assert run.best_epoch["val_map"] >= 0.7
+    assert run.best_epoch["val_map"] >= 0.74
 
 
-def test_half_of_the_first_suspects_are_really_wrong(default):
+def test_most_of_the_first_suspects_are_really_wrong(default):
     _, said = default
     found = re.search(r"of the first 50 suspects (\d+) are really wrong", said["04"])
-    assert int(found[1]) >= 25
+    assert int(found[1]) >= 30
 
 
-def test_tuned_thresholds_do_no_harm(default):
+def test_tuned_thresholds_gain(default):
     _, said = default
     found = re.search(r"gain ([+-][\d.]+), 95 % interval", said["03"])
-    assert float(found[1]) > -0.01
+    assert float(found[1]) > 0

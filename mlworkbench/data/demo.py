@@ -1,5 +1,7 @@
 """Built-in data set: "signs", pictographs on crops of photographs, with faults planted for each tool to find.
 
+Two more labels are keywords, which say what no picture shows: they go with a sign, though not in each of its images.
+
 Font and photographs ship with matplotlib and scikit-learn, so nothing is fetched. Between splits nothing is shared but
 the shapes: place, size, angle, colour, light and ground are drawn anew for each image.
 """
@@ -28,15 +30,17 @@ SIGNS = {
     "knight": ("♞", 0.19),
     "snowflake": ("❄", 0.16),  # the hard one: all thin strokes
     "scissors": ("✂", 0.13),
-    "plane": ("✈", 0.13),
+    "plane": ("✈", 0.12),
     "umbrella": ("☂", 0.12),  # and often with a cloud
-    "gear": ("⚙", 0.06),
-    "lightning": ("⚡", 0.05),
-    "phone": ("☎", 0.05),
-    "heart": ("♥", 0.04),
-    "star": ("★", 0.03),
+    "gear": ("⚙", 0.09),
+    "phone": ("☎", 0.08),
+    "lightning": ("⚡", 0.07),
+    "heart": ("♥", 0.07),
+    "star": ("★", 0.035),
 }
-CLASSES = tuple(SIGNS)
+# What a keyword says beyond the picture: it goes with a sign in so many of its images, and nothing shows in which.
+KEYWORDS = {"holiday": ("sun", 0.25), "winter": ("snowflake", 0.3)}
+CLASSES = (*SIGNS, *KEYWORDS)
 TOGETHER = (CLASSES.index("cloud"), CLASSES.index("umbrella"), 0.35)  # where the one is, the other often follows
 MOST = 4  # signs in an image: more do not fit beside each other
 SIDE = 192
@@ -47,7 +51,7 @@ DARK = 0.1  # share of images taken in the dark: the slice on which a network do
 
 def make_demo(
     folder: str | Path,
-    images: int = 3400,
+    images: int = 3800,
     seed: int = 0,
     label_noise: float = 0.03,
     progress: Callable[[int], object] | None = None,
@@ -146,7 +150,8 @@ def _draw_labels(rng: np.random.Generator) -> np.ndarray:
         labels[second] = True
     while labels.sum() > MOST:
         labels[rng.choice(np.flatnonzero(labels))] = False
-    return labels.astype(np.int8)
+    keywords = [labels[CLASSES.index(sign)] and rng.random() < often for sign, often in KEYWORDS.values()]
+    return np.array([*labels, *keywords], np.int8)
 
 
 def _mislabelled(rng: np.random.Generator, y: np.ndarray, share: float) -> np.ndarray:
@@ -191,12 +196,12 @@ class _Painter:
     def paint(self, rng: np.random.Generator, labels: np.ndarray, file: Path) -> list[tuple[str, int, int, int]]:
         """Write one image with a sign of every present class; class, left, top and size of each, in pixels."""
         canvas, boxes = self._ground(rng), list[tuple[int, int, int]]()
-        classes = rng.permutation(np.flatnonzero(labels)).tolist()
+        classes = rng.permutation(np.flatnonzero(labels[: len(SIGNS)])).tolist()
         for c in classes:
             boxes.append(_free_box(rng, boxes))
             _put(canvas, rng, self.shapes[c], *boxes[-1])
         if rng.random() < DARK:
-            canvas *= rng.uniform(0.12, 0.3)
+            canvas *= rng.uniform(14, 32) / canvas.mean()
             canvas += rng.normal(0, 8, canvas.shape)
         image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
         write_whole(file, _jpeg(image, 88))

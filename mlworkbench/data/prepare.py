@@ -158,19 +158,31 @@ def misnamed(table: LabelTable, missing: list[str]) -> list[str]:
         return []
     pairs = zip(missing, find_images(missing, [table.root], Folders()), strict=True)
     told = why([(name, match) for name, match in pairs if match])
+    if not told and len(missing) < len(table):
+        return []
     if not told:
-        nowhere = f"no file of such a name lies in or below {table.root}; --root DIR says where the images lie"
-        return [nowhere] if len(missing) == len(table) else []
+        root, beside = table.root, table.source.parent.absolute()
+        nowhere = f"no file of such a name lies in or below {root}" if root.is_dir() else f"{root} is no folder"
+        where = shlex.quote(str(beside)) if (beside / missing[0]).is_file() else "DIR"
+        return [f"{nowhere}; --root {where} says where the images lie"]
     causes = [message for _, _, message in told]
     (cause, detail, _), *others = told
-    if cause == "below" and detail and not others and len(missing) == len(table):
-        return [f"{causes[0]}; the paths start in another root: --root {shlex.quote(str(table.root / detail))}"]
+    if detail and not others and len(missing) == len(table) and (other := _other_root(table.root, cause, detail)):
+        return [f"{causes[0]}; the paths start in another root: --root {shlex.quote(str(other))}"]
     strip = next((detail for cause, detail, _ in told if cause == "beginning" and detail), None)
     options = () if strip is None else ("--strip-prefix", strip)
     return [
         *causes,
         f"to have the paths written as the files are: {command(table.source, *options, told=_told(table))}",
     ]
+
+
+def _other_root(root: Path, cause: str, detail: str) -> Path | None:
+    """Where paths start that all lie below the root, or that all begin with the last folders of it."""
+    if cause == "below":
+        return root / detail
+    start = root.absolute().as_posix().removesuffix(f"/{detail}")
+    return Path(start or "/") if cause == "beginning" and start != root.absolute().as_posix() else None
 
 
 def _told(table: LabelTable) -> Told:

@@ -17,6 +17,7 @@ from ..scoring.intervals import notes
 from ..scoring.metrics import interval
 from ..scoring.predictions import Predictions
 from ..views.galleries import captioned, small
+from ..views.galleries import picture as large
 from ..views.style import environment, png_uri
 
 CARDS = 12  # errors and suspects
@@ -111,7 +112,7 @@ def picture(figure: Figure, alt: str) -> Block:
 
 
 def cards(run: Run, rows: pd.DataFrame, said: str) -> Iterator[Block]:
-    """The first rows of errors or suspects, with thumbnails where the images are here."""
+    """The first rows of errors or suspects, with their images, which open large, where these are here."""
     try:
         root: Path | None = run.root
     except WorkbenchError as error:
@@ -119,7 +120,8 @@ def cards(run: Run, rows: pd.DataFrame, said: str) -> Iterator[Block]:
         yield missing(error)
     first = rows.head(CARDS).assign(label=rows.label.map({0: "absent", 1: "present"})).to_dict("records")
     cards = [
-        {"image": root and small(row["image_path"], root), "row": row, "text": captioned(row, said)} for row in first
+        {"image": root and small(row["image_path"], root, large), "row": row, "text": captioned(row, said)}
+        for row in first
     ]
     yield {"kind": "cards", "cards": cards}
 

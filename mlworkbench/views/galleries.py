@@ -211,10 +211,10 @@ def data_uri(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def small(image_path: str, root: Path) -> str:
-    """A thumbnail that a page can hold in itself; "" for an image that cannot be read."""
+def small(image_path: str, root: Path, drawn: Callable[[str, Path], np.ndarray] = thumbnail) -> str:
+    """A thumbnail, or what else is drawn of an image, that a page can hold; "" for an image that cannot be read."""
     try:
-        return data_uri(thumbnail(image_path, root))
+        return data_uri(drawn(image_path, root))
     except ImageFault:
         return ""
 
@@ -272,18 +272,25 @@ class ImagesOf(w.HBox):
     ----------
     table : a row each
     said : what stands in the list, with names of columns in braces
+    sized : the column, of numbers above 0, that the bars behind the rows show
     images_of : gives the image paths of a row, such as `analysis.confused_images`
     root : where the paths start
 
-    >>> ImagesOf(pairs, "{missed}: {images}", partial(confused_images, predictions, limits), root)  # doctest: +SKIP
+    >>> of_pair = partial(confused_images, predictions, limits)
+    >>> ImagesOf(pairs, "{missed}: {images}", "images", of_pair, root)  # doctest: +SKIP
     """
 
     def __init__(
-        self, table: pd.DataFrame, said: str, images_of: Callable[[Mapping[Any, Any]], Sequence[str]], root: Path
+        self,
+        table: pd.DataFrame,
+        said: str,
+        sized: str,
+        images_of: Callable[[Mapping[Any, Any]], Sequence[str]],
+        root: Path,
     ):
         self._rows, self._images_of, self._root = table.to_dict("records"), images_of, root
         options = [(captioned(row, said), place) for place, row in enumerate(self._rows)]
-        self.choice = Rows("Rows", options)
+        self.choice = Rows("Rows", options, (table[sized] / table[sized].max()).tolist())
         self.images = w.HTML(layout=w.Layout(margin="0 0 0 12px", flex="1"))
         self.choice.observe(lambda _: self._draw(), "index")
         super().__init__([self.choice, self.images])

@@ -101,10 +101,12 @@ def _is_number(values: pd.Series) -> bool:
 
 
 def _cells(values: pd.Series, digits: int) -> list[str]:
-    """The values of a column as people read them; of counts no decimals, also where some are undefined."""
+    """The values of a column as people read them: the larger they are, the fewer decimals, and of counts none."""
     known = values.dropna()
     if _is_number(values) and (known % 1 == 0).all() and (is_integer_dtype(values) or known.max() > 1):
         digits = 0
+    elif _is_number(values) and len(known) and (most := known.abs().max()) >= 10:
+        digits = max(digits + 1 - len(f"{most:.0f}"), 0)
     return [_cell(value, digits) for value in values]
 
 
@@ -112,7 +114,7 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:,.0f}" if digits == 0 and value == value else shown(float(value), digits)
+        return f"{value:,.0f}" if digits == 0 and abs(value) > 0.5 else shown(float(value), digits)
     return f"{value:,}" if isinstance(value, (int, np.integer)) else "–" if value is None else str(value)
 
 

@@ -47,9 +47,19 @@ class Choice(anywidget.AnyWidget):
 
 
 class Rows(Choice):
-    """The same with all names in sight, in a list that keeps its keys to itself."""
+    """The same with all names in sight, in a list that keeps its keys to itself.
+
+    Parameters
+    ----------
+    shares : 0..1 for each name, the length of the bar behind it; none: no bars
+    """
 
     _esm = page("rows", "js")
+    shares: traitlets.List[float] = traitlets.List().tag(sync=True)
+
+    def __init__(self, title: str, options: Sequence[tuple[str, Any]], shares: Sequence[float] = ()):
+        super().__init__(title, options)
+        self.shares = list(shares)
 
 
 class Keys(anywidget.AnyWidget):

@@ -99,6 +99,11 @@ def test_it_is_read_by_keyboard_and_printed_whole(opened):
     fold.focus()
     page.keyboard.press("Enter")
     assert page.locator("details").first.get_attribute("open") is not None
+    card = page.locator(".cards summary").first
+    small = card.locator("img").bounding_box()["height"]
+    card.focus()
+    page.keyboard.press("Enter")
+    assert card.locator("img").bounding_box()["height"] > 2 * small
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("details").last.locator("td").first.is_visible() and not page.locator("nav").is_visible()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlworkbench import WorkbenchError, read_labels
-from mlworkbench.data.demo import CLASSES, SIDE, SIGNS, TWINS, make_demo
+from mlworkbench.data.demo import CLASSES, KEYWORDS, SIDE, SIGNS, TWINS, make_demo
 from mlworkbench.data.duplicates import near_duplicates
 from mlworkbench.data.images import ImageInfo, check_images
 
@@ -57,7 +57,7 @@ def test_a_sign_is_where_it_is_said_to_be_and_nowhere_else(signs):
     folder, _ = signs
     truth, places = read_labels(folder / "truth.csv"), pd.read_csv(folder / "signs.csv")
     said = {(path, name) for path, name in zip(places.image_path, places["class"], strict=True)}
-    assert said == {(truth.paths[i], CLASSES[c]) for i, c in np.argwhere(truth.y[:400] == 1)}
+    assert said == {(truth.paths[i], CLASSES[c]) for i, c in np.argwhere(truth.y[:400, : len(SIGNS)] == 1)}
     assert (places[["left", "top"]].to_numpy() + places[["size"]].to_numpy() // 2 < SIDE).all()
     assert (places[["left", "top"]].to_numpy() + places[["size"]].to_numpy() // 2 > 0).all()
 
@@ -71,7 +71,15 @@ def test_frequencies(tmp_path):
     assert min(share.values()) < 0.045 and max(share.values()) > 0.35
     cloud, umbrella = (y[:, CLASSES.index(name)] for name in ("cloud", "umbrella"))
     assert umbrella[cloud].mean() > 2 * umbrella[~cloud].mean()
-    assert y.sum(1).max() == 4
+    assert y[:, : len(SIGNS)].sum(1).max() == 4
+
+
+def test_a_keyword_is_said_of_some_images_of_its_sign_and_of_no_other(tmp_path):
+    make_demo(tmp_path / "many", 1500)
+    y = read_labels(tmp_path / "many" / "truth.csv").y[:1500] == 1
+    for keyword, (sign, often) in KEYWORDS.items():
+        its, of = (y[:, CLASSES.index(name)] for name in (keyword, sign))
+        assert not (its & ~of).any() and its[of].mean() == pytest.approx(often, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0, 0.03, 0.2])

@@ -283,6 +283,15 @@ def test_what_is_asked_about_is_settled_by_the_command_that_is_named(folder, cap
     assert (folder / "my labels.csv").read_text() == text.replace("\r\n", "\n")  # the source is never written
 
 
+@pytest.mark.parametrize("wrong", ["pics", "empty", "nowhere"])
+def test_a_root_that_is_wrong_is_answered_by_the_one_that_is_right(folder, capsys, wrong):
+    (folder / "labels.csv").write_text(one_hot())
+    (folder / "empty").mkdir()
+    told = asked(capsys, "check", "labels.csv", "--root", wrong)
+    root = re.search(r"--root (\S+)", told)[1]
+    assert main(["check", "labels.csv", "--root", root]) == 0
+
+
 def test_the_other_meaning_is_an_option_too(folder, capsys):
     (folder / "labels.csv").write_text(one_hot(no="-1"))
     assert "no label is 0" in asked(capsys, "import", "labels.csv", "--out", "a.csv")

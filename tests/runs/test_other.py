@@ -109,7 +109,10 @@ def test_where_the_images_are(tiny_run, other, tmp_path, capsys):
 
 def test_one_cause_is_one_line_and_the_rest_is_scored(tiny_run, other, caplog):
     file, table = other
-    rows = [*columns(table, table.class_names), *(f"gone{i}.jpg,{','.join('1' * 14)}" for i in range(9))]
+    rows = [
+        *columns(table, table.class_names),
+        *(f"gone{i}.jpg,{','.join('1' * len(table.class_names))}" for i in range(9)),
+    ]
     found = labelled_predictions(
         tiny_run, write(file.parent / "gone.csv", f"image_path,{','.join(table.class_names)}", rows)
     )

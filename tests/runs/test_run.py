@@ -10,6 +10,7 @@ import pytest
 from helpers import CLOSE
 
 from mlworkbench import Run, Thresholds, WorkbenchError, evaluate, fit, predict, read_labels, tune_thresholds
+from mlworkbench.data.demo import CLASSES
 from mlworkbench.data.prepare import prepare
 from mlworkbench.files import write_json
 from mlworkbench.runs import folder as folder_of
@@ -35,7 +36,7 @@ def test_the_run_folder_holds_what_the_contract_says(tiny_run):
     state = json.loads((tiny_run.folder / "run.json").read_text())
     assert state["status"] == "finished" and state["class_names"][0] == "sun"
     assert state["settings"]["epochs"] == 2 and state["settings"]["learning_rate"] == 1e-3
-    assert state["precision"]["name"] == "fp32" and state["architecture"]["nc"] == 14
+    assert state["precision"]["name"] == "fp32" and state["architecture"]["nc"] == len(CLASSES)
     assert {"torch", "ultralytics", "mlworkbench"} <= set(state["versions"])
     per_class = [f"ap_{name}" for name in tiny_run.class_names]
     columns = ["epoch", "lr", "train_loss", "val_loss", "val_map", *per_class, "seconds"]
@@ -50,7 +51,7 @@ def test_a_run_read_back_gives_the_stored_logits(tiny_run):
     stored = again.predictions("val")
     fresh = again.predict(stored.paths, again.root)
     np.testing.assert_allclose(fresh.logits, stored.logits, **CLOSE)
-    assert stored.logits.shape == (17, 14) and (stored.labels >= 0).all()
+    assert stored.logits.shape == (17, len(CLASSES)) and (stored.labels >= 0).all()
 
 
 def test_predictions_of_train_are_made_when_asked_and_aligned(demo_labels, tiny_run, tmp_path):
@@ -306,7 +307,9 @@ def test_inspection_is_written_for_the_run(demo_labels, tmp_path):
     folder = save_inspection(prepared, tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
     assert (
-        summary["rows"] == 81 and summary["splits"] == prepared.split_sizes and len(summary["positives"]["val"]) == 14
+        summary["rows"] == 81
+        and summary["splits"] == prepared.split_sizes
+        and len(summary["positives"]["val"]) == len(CLASSES)
     )
     assert fit(read_labels(demo_labels), tmp_path, **TINY).status == "finished" and (folder / "summary.json").exists()
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 import mlworkbench as mw
 from mlworkbench import Run, WorkbenchError, fit, read_labels
+from mlworkbench.data.demo import CLASSES
 from mlworkbench.exceptions import Interrupted
 from mlworkbench.network.infer import pooled_features
 from mlworkbench.network.model import read_pt, softmax_odds
@@ -135,7 +136,7 @@ def test_the_run_folder_is_the_same_and_their_files_lie_beside(theirs):
         tensors = safetensors.torch.load_file(folder / ours)
         assert list(weights) and all(torch.equal(tensors[name], value) for name, value in weights.items())
     thresholds = mw.tune_thresholds(theirs.predictions("val"))
-    assert thresholds.decide(theirs.predictions("test")).shape == (17, 14)
+    assert thresholds.decide(theirs.predictions("test")).shape == (17, len(CLASSES))
 
 
 def test_its_recipe_its_callbacks_and_the_number_of_classes(table, tmp_path, caplog, monkeypatch):
@@ -149,7 +150,7 @@ def test_its_recipe_its_callbacks_and_the_number_of_classes(table, tmp_path, cap
         type(trainer.optimizer).__name__ == "AdamW"
         and max(g["weight_decay"] for g in trainer.optimizer.param_groups) == 0.01
     )
-    assert "yolov8n-cls.yaml has nc=1000; set to the 14 classes" in caplog.text
+    assert f"yolov8n-cls.yaml has nc=1000; set to the {len(CLASSES)} classes" in caplog.text
     with pytest.raises(WorkbenchError, match="no event 'on_lunch'"):
         fit(table, tmp_path / "b", route="ultralytics", callbacks={"on_lunch": [print]}, **settings)
 
@@ -293,7 +294,7 @@ def test_a_yaml_of_the_users_own_through_every_route(table, tmp_path):
     )
     for route in ROUTES:
         run = fit(table, tmp_path / route, route=route, model=str(file), **{**TINY, "epochs": 1})
-        assert run.status == "finished" and run.state["architecture"]["nc"] == 14
+        assert run.status == "finished" and run.state["architecture"]["nc"] == len(CLASSES)
 
 
 def test_multi_label_yolo_as_ultralytics_users_know_it(table, tmp_path, monkeypatch):
@@ -312,13 +313,17 @@ def test_multi_label_yolo_as_ultralytics_users_know_it(table, tmp_path, monkeypa
     assert {"args.yaml", "results.csv", "results.png", "train_batch0.jpg", "val_batch0_labels.jpg"} <= written
     assert model.names == dict(enumerate(table.class_names)) and model.val(split="test").map >= 0
     thresholds = mw.Thresholds.default(table.class_names)
-    model.run.save_thresholds(thresholds.with_values(np.full(14, 0.01)))
+    model.run.save_thresholds(thresholds.with_values(np.full(len(CLASSES), 0.01)))
     file = str(table.root / table.paths[0])
     result = model.predict(file, verbose=False)[0]
     assert result.present == table.class_names and result.cpu().present == result.present
     rows = result.summary()
-    assert len(rows) == 14 and rows[0]["confidence"] >= rows[-1]["confidence"] and all(r["present"] for r in rows)
-    assert result.verbose().count(",") == 14
+    assert (
+        len(rows) == len(CLASSES)
+        and rows[0]["confidence"] >= rows[-1]["confidence"]
+        and all(r["present"] for r in rows)
+    )
+    assert result.verbose().count(",") == len(CLASSES)
     Run(folder).save_thresholds(thresholds)
     wide = model.predict(file, imgsz=64, verbose=False)[0]
     assert wide.present == [n for c, n in model.names.items() if wide.probs.data[c] >= 0.5]

@@ -81,6 +81,14 @@ def test_tables_speak_in_words_and_no_small_number_is_nothing():
     assert "false alarms" in text and "<0.001" in text
 
 
+def test_the_larger_numbers_are_the_fewer_decimals_they_have():
+    columns = {"seconds": [147.1234, 0.02], "images/s": [12345.6, 0.5], "share": [0.1234, 9.9]}
+    assert cells_of(pd.DataFrame(columns), index=False)[1] == [
+        ["147.1", "12,346", "0.123"],
+        ["&lt;0.1", "&lt;1", "9.900"],
+    ]
+
+
 def test_an_empty_table_has_its_heads():
     assert cells_of(pd.DataFrame({"line": [], "reason": []}), index=False)[:2] == (["line", "reason"], [])
 
@@ -244,11 +252,11 @@ def test_a_row_that_is_chosen_shows_its_images(picture, tmp_path):
     paths = [picture(f"{i}.png", seed=i) for i in range(14)]
     table = pd.DataFrame({"class": ["$x$", "b"], "images": [14, 1]})
     of = {"$x$": np.array(paths, object), "b": np.array(paths[3:4], object)}
-    view = widgets.ImagesOf(table, "{class}: {images}", lambda row: of[row["class"]], tmp_path)
-    assert view.choice.names == ["$x$: 14", "b: 1"]
+    view = widgets.ImagesOf(table, "{class}: {images}", "images", lambda row: of[row["class"]], tmp_path)
+    assert view.choice.names == ["$x$: 14", "b: 1"] and view.choice.shares == [1, 1 / 14]
     number, _, _, lines = tiles(view.images.value)
     assert number == 12 and lines == paths[:12] and "<p>12 of 14 images</p>" in view.images.value
     view.choice.value = 1
     assert tiles(view.images.value)[3] == paths[3:4] and "<p>1 of 1 images</p>" in view.images.value
-    none = widgets.ImagesOf(table.head(0), "{class}", of.get, tmp_path)
+    none = widgets.ImagesOf(table.head(0), "{class}", "images", of.get, tmp_path)
     assert "nothing to show" in none.images.value
