@@ -114,7 +114,8 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:,.0f}" if digits == 0 and abs(value) > 0.5 else shown(float(value), digits)
+        number = float(value)
+        return f"{number:,.0f}" if digits == 0 and abs(number) > 0.5 else shown(number, digits)
     return f"{value:,}" if isinstance(value, (int, np.integer)) else "–" if value is None else str(value)
 
 
