@@ -209,7 +209,7 @@ def test_what_is_no_image_is_told_and_the_next_one_is_taken(page):
     page.drop((image(3), "good.png"))
     page.drop((b"<svg/>", "<b>bad</b>.png"))
     assert page.fault == "<b>bad</b>.png: not an image that Pillow can read: SVG or other XML; save it as PNG"
-    assert page.name == "good.png" and page.box.locator("h4 b").count() > 0
+    assert page.name == "good.png" and page.box.locator("h3 b").count() > 0
     page.box.dispatch_event("drop", {"dataTransfer": page.page.evaluate_handle("() => new DataTransfer()")})
     assert page.fault == "Only the file of an image can be dropped; save it first."
     field = page.box.get_by_label("Path of an image")
@@ -293,7 +293,7 @@ def test_it_can_be_read_in_both_themes_and_where_it_is_narrow(page, theme):
         page.page.set_viewport_size({"width": width, "height": 900})
         page.page.wait_for_timeout(200)
         inside = page.box.evaluate(
-            """box => [...box.querySelectorAll('button, img, input, h4, p')].filter(e => e.offsetParent).every(e =>
+            """box => [...box.querySelectorAll('button, img, input, h3, p')].filter(e => e.offsetParent).every(e =>
             e.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1)"""
         )
         assert inside

@@ -57,7 +57,7 @@ class Review:
 
     @property
     def label(self):
-        return self.box.locator(".mlw-path").inner_text(), self.box.locator("h4 b").inner_text()
+        return self.box.locator(".mlw-path").inner_text(), self.box.locator("h3 b").inner_text()
 
     @property
     def answers(self):
@@ -155,7 +155,7 @@ def test_class_names_are_text_and_everything_has_a_name(review):
     assert search.input_value() == "all classes" and not review.box.get_by_role("listbox").is_visible()
     review.page.keyboard.type("ALERT")
     review.page.keyboard.press("Enter")
-    review.box.locator("h4 b").filter(has_text="<script>").wait_for()
+    review.box.locator("h3 b").filter(has_text="<script>").wait_for()
     assert review.label[1] == NAMES[2]
     assert review.page.locator(".mlw-review :is(script, mjx-container)").count() == 0
     told = review.box.inner_text()

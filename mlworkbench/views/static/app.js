@@ -27,7 +27,7 @@ function render({ model, el }) {
   const picture = make("img", { alt: "" }), map = make("img", { alt: "", hidden: "" });
   const hint = make("p", { class: "mlw-hint" });
   const zone = make("div", { class: "mlw-zone" }, picture, map, hint);
-  const heading = make("h4"), name = make("p", { class: "mlw-name" }), said = make("p", { class: "mlw-said" });
+  const heading = make("h3"), name = make("p", { class: "mlw-name" }), said = make("p", { class: "mlw-said" });
   const fault = make("p", { class: "mlw-fault", role: "alert" });
   const status = make("p", { class: "mlw-status", role: "status", "aria-live": "polite" });
   const list = make("ul", { "aria-label": "Classes" });

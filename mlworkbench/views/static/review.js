@@ -15,7 +15,7 @@ const PATIENCE = 5000; // ms after which a silent kernel is told of
 
 function render({ model, el }) {
   let busy = false, silence = 0;
-  const heading = make("h4"), path = make("p", { class: "mlw-path" }), picture = make("div", { class: "mlw-picture" });
+  const heading = make("h3"), path = make("p", { class: "mlw-path" }), picture = make("div", { class: "mlw-picture" });
   const facts = make("dl"), classes = make("table"), tiles = make("ol", { class: "mlw-tiles" });
   const status = make("p", { role: "status", "aria-live": "polite" }), progress = make("p", { class: "mlw-progress" });
   const buttons = BUTTONS.map(([what, text, key]) => {

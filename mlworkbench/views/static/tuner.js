@@ -182,7 +182,7 @@ function render({ model, el }) {
 
   // Pictures and numbers: what a class has, and over it what moves
 
-  const heading = make("h4"), about = make("small");
+  const heading = make("h3"), about = make("small");
   const still = { curve: draw("g"), histograms: draw("g") };
   const interval = draw("path", { class: "mlw-interval" }), point = draw("circle", { class: "mlw-point", r: 6 });
   const [called, cut] = [draw("rect", { class: "mlw-called" }), draw("line", { class: "mlw-line" })];
@@ -215,7 +215,7 @@ function render({ model, el }) {
 
   const box = make("section", { class: "mlw-tuner tex2jax_ignore mathjax_ignore", "aria-label": "Threshold tuner" },
     make("div", { class: "mlw-panes" },
-      make("div", { class: "mlw-classes" }, make("h4", {}, "Classes, what needs attention first"), search,
+      make("div", { class: "mlw-classes" }, make("h3", {}, "Classes, what needs attention first"), search,
         make("code", { "aria-hidden": "true" }, columns("", "F1", "threshold", "present", "class")), classes,
         make("small", {}, `? not learnt \u00a0 ! target not met \u00a0 · fewer than ${fixed.few} present`)),
       make("div", { class: "mlw-one" }, make("div", { class: "mlw-above" }, pictures.curve, numbers),
@@ -223,7 +223,7 @@ function render({ model, el }) {
         make("div", { class: "mlw-below mlw-slide" },
           make("span", { "aria-hidden": "true" }, "Threshold"), slider, field),
         ...(fixed.shows ? [nearest] : [])),
-      make("div", { class: "mlw-rules" }, make("h4", {}, "Set by a rule"),
+      make("div", { class: "mlw-rules" }, make("h3", {}, "Set by a rule"),
         make("div", { class: "mlw-scope" },
           make("label", {}, one, "this class"), make("label", {}, all, "all classes")),
         ...rules, last, status)));
