@@ -13,6 +13,7 @@ import pandas as pd
 from ..data.images import SUFFIXES, is_image, kind_of
 from ..data.labels import LabelTable
 from ..exceptions import WorkbenchError
+from ..paths import common_folder
 from ..tables.columns import PATH_COLUMNS
 from ..tables.rows import read_table
 from ..text import is_text, short, unmark_path
@@ -79,8 +80,8 @@ def _images_named(paths: Any, root: Path | None) -> tuple[Path, list[str]]:
     named = [str(path) for path in named]
     if root is not None:
         return root, named
-    folders = {os.path.dirname(os.path.abspath(path)) for path in named}  # noqa: PTH100, PTH120 (links stay)
-    start = Path(os.path.commonpath(folders))
+    folders = [os.path.dirname(os.path.abspath(path)) for path in named]  # noqa: PTH100, PTH120 (links stay)
+    start = Path(common_folder(folders))
     return start, [os.path.relpath(path, start) for path in named]
 
 
