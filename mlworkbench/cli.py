@@ -1,6 +1,7 @@
 """Command line: arguments in, exit status out. Heavy imports wait for the command that needs them."""
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    for stream in (sys.stdout, sys.stderr):  # a console of another encoding than a class name's must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
         return globals()[f"_{args.command.replace('-', '_')}"](args) or 0

@@ -107,7 +107,7 @@ def open_app(run: Path, root: Path | None = None, port: int | None = None, brows
     with _own_jupyter_path() as folder:
         template = folder / "voila" / "templates" / NAME
         template.mkdir(parents=True)
-        (template / "conf.json").write_text('{"base_template": "lab"}')
+        (template / "conf.json").write_bytes(b'{"base_template": "lab"}')
         (template / "index.html.j2").write_bytes((STATIC / "app.html.j2").read_bytes())
         page = folder / "page" / "page.ipynb"  # alone in its folder, which is the one that Voilà serves
         page.parent.mkdir()
@@ -285,7 +285,7 @@ def _own_jupyter_path() -> Iterator[Path]:
         spec = Path(folder, "kernels", NAME, "kernel.json")
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
-        spec.write_text(json.dumps({"argv": argv, "display_name": NAME, "language": "python"}))
+        spec.write_bytes(json.dumps({"argv": argv, "display_name": NAME, "language": "python"}).encode())
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:
             yield Path(folder)

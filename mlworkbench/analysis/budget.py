@@ -80,9 +80,10 @@ def label_budget(run: Run) -> LabelBudget:
     needed = positives_needed(scores_at(run.predictions(split), run.thresholds()))
     mean = dict(zip(gains.columns, gains.to_numpy()[-1].tolist(), strict=True))
     found = LabelBudget(split, len(train), needed.join(gains), curve[:, -1], mean)
-    with folder_of.writing(run.folder):
+    with folder_of.keeping(run.folder) as kept:
         told = {"classes": found.classes.to_dict("index"), "curve": found.curve.tolist()}
-        write_json(run.folder / FILE, asdict(found) | told)
+        if kept:
+            write_json(run.folder / FILE, asdict(found) | told)
     return found
 
 

@@ -135,8 +135,9 @@ def check_health(run: Run, paths: Sequence[str], root: str | Path, groups: Mappi
         both, missing = None, f"Whether they look different was not asked: {fault}."
     found = compare_images(val, new, run.thresholds(), both)
     found = replace(found, said=[*found.said, *filter(None, [missing])], aside=aside)
-    with folder_of.writing(run.folder):
-        write_json(run.folder / FILE, found.to_dict())
+    with folder_of.keeping(run.folder) as kept:
+        if kept:
+            write_json(run.folder / FILE, found.to_dict())
     return found
 
 

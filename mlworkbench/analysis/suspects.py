@@ -19,7 +19,7 @@ from ..network.batches import ImageDataset
 from ..network.device import choose_device
 from ..network.foreign import quietly
 from ..network.infer import batches_of, pooled_features
-from ..runs.folder import OUT_OF_FOLD, predictions_file, writing
+from ..runs.folder import OUT_OF_FOLD, keeping, predictions_file
 from ..runs.run import Run
 from ..scoring.calibration import calibrate
 from ..scoring.metrics import score
@@ -225,11 +225,11 @@ def _judge(run: Run, splits: tuple[str, ...]) -> None:
     if "train" not in splits:
         scale, shift = compared(run.predictions("val"))  # kept on the run's own scale, on which its thresholds stand
         logits = ((logits + (left_one_out(features, table.y) - shift) / scale) / 2).astype(np.float32)
-    with writing(run.folder):
+    with keeping(run.folder) as lasting:
         for split in splits:
             rows = table.split == split
             found = Predictions(table.paths[rows], run.class_names, logits[rows], table.y[rows], split)
-            run.write_predictions(found, f"{split}_judged")
+            run.write_predictions(found, f"{split}_judged", lasting)
 
 
 def left_one_out(features: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -291,8 +291,8 @@ def out_of_fold(run: Run, folds: int = 5, say: Callable[[str], object] = print) 
             found = part.predictions(OUT_OF_FOLD, raw=True)
         else:
             found = _by_networks(run, table, folds, folder, say)
-    with writing(run.folder):
-        run.write_predictions(found, OUT_OF_FOLD)
+    with keeping(run.folder) as lasting:
+        run.write_predictions(found, OUT_OF_FOLD, lasting)
     return run.predictions(OUT_OF_FOLD)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..paths import is_foreign
 from ..tables.columns import stem_of
 from ..text import short
 from .images import SUFFIXES
@@ -80,7 +81,7 @@ def find_images(names: Sequence[str], places: Iterable[Path], listed: Folders) -
             here = known.get(head)
             if here is None:
                 where = os.path.join(folder, head)  # noqa: PTH118
-                here = known[head] = where, listed.names(where)
+                here = known[head] = where, {} if is_foreign(head, folder) else listed.names(where)
             if tail in here[1]:
                 found[row] = Match(here[0], tail)
             else:

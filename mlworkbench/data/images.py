@@ -21,6 +21,8 @@ import platformdirs
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..exceptions import WorkbenchError
+from ..memory import decoding
+from ..paths import is_foreign, is_inside
 
 log = logging.getLogger("mlworkbench")
 MAX_PIXELS = 100_000_000
@@ -93,6 +95,8 @@ def locate(image_path: str, root: Path) -> Path:
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image_path):
         raise ImageFault("a URL; download it and name the file")
+    if is_foreign(image_path, root):
+        raise ImageFault("on a network share outside the image root, and not opened; copy it, or give that as --root")
     try:
         inside = os.path.realpath(root)
         file = os.path.realpath(os.path.join(inside, image_path), strict=True)  # noqa: PTH118 (many times faster)
@@ -101,7 +105,7 @@ def locate(image_path: str, root: Path) -> Path:
         raise ImageFault("missing") from None
     except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
         raise ImageFault(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
-    if os.path.commonpath((inside, file)) != inside:
+    if not is_inside(file, inside):
         raise ImageFault(f"outside the image root {root}")
     if not stat.S_ISREG(mode):
         raise ImageFault("not a regular file")
@@ -135,9 +139,10 @@ def decode(source: Path | bytes, side: int | None = None, max_pixels: int = MAX_
                 raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             if side is not None:
                 image.draft("RGB", (side, side))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_to_rgb(image))
+            with decoding(image.width * image.height):
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                return np.array(_to_rgb(image))
     except ImageFault:
         raise
     except UnidentifiedImageError:

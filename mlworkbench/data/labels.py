@@ -11,6 +11,7 @@ import numpy as np
 
 from ..exceptions import LabelFaults, WorkbenchError
 from ..files import write_csv
+from ..paths import is_foreign
 from ..tables.ask import command
 from ..tables.cells import TAG_DELIMITERS, split_of
 from ..tables.columns import PATH_COLUMNS, Look, Told
@@ -186,7 +187,7 @@ def _unread_splits(seen: Look, source: Path, told: Told) -> list[tuple[str, str]
 def _with_slashes(paths: np.ndarray, root: Path, notes: list[tuple[str, str]]) -> np.ndarray:
     """Paths [N] of Windows with `/` for the backslash, where the files lie so and not as they are written."""
     backed = [row for row, path in enumerate(paths) if "\\" in path]
-    some = [paths[row] for row in backed[:: max(1, len(backed) // 50)]]
+    some = [path for row in backed[:: max(1, len(backed) // 50)] if not is_foreign(path := paths[row], root)]
     if not some or any((root / p).is_file() for p in some) or not any((root / _slashed(p)).is_file() for p in some):
         return paths
     paths = paths.copy()

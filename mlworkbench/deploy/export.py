@@ -1,7 +1,6 @@
 """Export of a finished run: its network as a file that other programs load, held against the workbench first."""
 
 import os
-import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import torch
 
 from ..data.images import ImageFault
 from ..exceptions import RunFailed, WorkbenchError
-from ..files import read_json
+from ..files import beside, clear_left, put, read_json
 from ..network.batches import ImageDataset
 from ..network.device import choose_device
 from ..network.infer import infer
@@ -151,7 +150,8 @@ def export(
     if fold:
         limits = np.full_like(limits, 0.5)
 
-    new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    clear_left(folder.parent, folder.name)
+    new = beside(folder)
     new.mkdir(parents=True)
     try:
         file = new / FILES[format]
@@ -304,8 +304,8 @@ def _refuse_place(folder: Path) -> None:
 
 def _put(new: Path, folder: Path) -> None:
     """Rename a folder to the place of another, which goes."""
-    old = new.with_name(f"{new.name}.old")
+    old = beside(folder)
     if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+        put(folder, old)
+    put(new, folder)
     shutil.rmtree(old, ignore_errors=True)

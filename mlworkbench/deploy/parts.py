@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from ..exceptions import WorkbenchError
-from ..files import write_csv, write_whole
+from ..files import put, write_csv, write_whole
 from ..progress import progress_bar
 from ..runs import folder as folder_of
 from ..runs.run import Run
@@ -93,7 +93,7 @@ def predict_to(
                 quarantine.unlink(missing_ok=True)  # of an earlier job
             if out.is_dir():
                 shutil.rmtree(out)
-            os.replace(folder / "whole" if whole else parts[0].parent, out)
+            put(folder / "whole" if whole else parts[0].parent, out)
     shutil.rmtree(folder)
     if not images:
         asked.refuse(aside)

@@ -231,7 +231,7 @@ def _begin(address: str | None, **here: Any) -> None:
 def _redirected(said: Path) -> Iterator[TextIO]:
     """What Ray says, also by native code, goes into a file; gives what was standard error before."""
     native = os.dup(2)
-    with os.fdopen(native, "w", buffering=1) as stderr, said.open("a", buffering=1) as file:
+    with os.fdopen(native, "w", 1, "utf-8") as stderr, said.open("a", 1, "utf-8") as file:
         before = stderr if sys.stderr is sys.__stderr__ else sys.stderr
         os.dup2(file.fileno(), 2)
         try:

@@ -13,6 +13,7 @@ import pandas as pd
 from ..data.images import SUFFIXES, is_image, kind_of
 from ..data.labels import LabelTable
 from ..exceptions import WorkbenchError
+from ..paths import common_folder
 from ..tables.columns import PATH_COLUMNS
 from ..tables.rows import read_table
 from ..text import is_text, short, unmark_path
@@ -33,7 +34,7 @@ def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
         return _images_named(source, root)
     path = Path(source)
     if path.is_dir():
-        return path, [str(file.relative_to(path)) for file in _only_images(source, path.rglob("*"))]
+        return path, [file.relative_to(path).as_posix() for file in _only_images(source, path.rglob("*"))]
     if path.is_file():
         if _one_image(path):
             return path.parent, [path.name]
@@ -44,7 +45,7 @@ def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
     if not files:
         raise WorkbenchError(f"{str(source)!r} names no image, folder, glob or file of image paths")
     start = Path(os.path.commonpath([file.parent for file in files]))
-    return start, [str(file.relative_to(start)) for file in files]
+    return start, [file.relative_to(start).as_posix() for file in files]
 
 
 def _only_images(source: object, files: Iterable[Path]) -> list[Path]:
@@ -79,9 +80,9 @@ def _images_named(paths: Any, root: Path | None) -> tuple[Path, list[str]]:
     named = [str(path) for path in named]
     if root is not None:
         return root, named
-    folders = {os.path.dirname(os.path.abspath(path)) for path in named}  # noqa: PTH100, PTH120 (links stay)
-    start = Path(os.path.commonpath(folders))
-    return start, [os.path.relpath(path, start) for path in named]
+    folders = [os.path.dirname(os.path.abspath(path)) for path in named]  # noqa: PTH100, PTH120 (links stay)
+    start = Path(common_folder(folders))
+    return start, [Path(os.path.relpath(path, start)).as_posix() for path in named]
 
 
 def groups_of(source: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.images import SUFFIXES
 from ..exceptions import LabelFaults, WorkbenchError
+from ..paths import is_foreign
 from ..tables.ask import Asks
 from ..tables.cells import FOREIGN_WORDS, is_blank, label_of, split_of
 from ..tables.rows import Row
@@ -193,7 +194,9 @@ class File:
         mark = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts it before the name of an uploaded file
         places = (*places_of(self.source), *filter(None, [self.told.images]))
         marked = [name for name in map(self.name, judged) if mark.match(name)][:20]
-        original = bool(marked) and not any((place / name).is_file() for place in places for name in marked)
+        original = bool(marked) and not any(
+            (place / name).is_file() for place in places for name in marked if not is_foreign(name, place)
+        )
         several = differ = 0
         for name, by in judged.items():
             row = self.image(mark.sub("", self.name(name), count=1) if original else name, known=bool(by))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..data.images import SUFFIXES
 from ..exceptions import WorkbenchError
+from ..paths import is_inside
 from ..tables.ask import Asks, command, joined_doubt
 from ..tables.cells import joined_names, split_of
 from ..text import short
@@ -91,7 +92,7 @@ class Tree:
                 file, linked = f"{real}/{entry.name}", entry.is_symlink()
                 if linked:
                     file = os.path.realpath(entry.path)
-                    if os.path.commonpath((base, file)) != base:
+                    if not is_inside(file, base):
                         self.outside.append(f"{path} -> {file}")
                 # Of a link that leads to itself only the functions on paths say that it is neither.
                 if os.path.isdir(file) if linked else entry.is_dir():  # noqa: PTH112

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.finder import Folders, Match, find_images, why
 from ..exceptions import WorkbenchError
+from ..paths import common_folder, relative
 from ..tables.columns import stem_of
 from ..text import short
 from .found import Found, Told
@@ -85,7 +86,7 @@ def _several(names: list[str], places: list[Path]) -> str:
     several = sorted(name for name in files if len(files[name]) > 1)
     if not several:
         return ""
-    both = " and ".join(os.path.relpath(file) for file in sorted(files[several[0]])[:2])
+    both = " and ".join(relative(file, os.curdir) for file in sorted(files[several[0]])[:2])
     return f"{len(several):,} of the names are those of several files, such as {short(several[0])}: {both}"
 
 
@@ -153,16 +154,16 @@ def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
     for match in matches:
         known = folders.get(match.folder)
         if known is None:
-            inside = os.path.relpath(os.path.realpath(match.folder), start).replace(os.sep, "/")
+            inside = relative(os.path.realpath(match.folder), start).replace(os.sep, "/")
             known = folders[match.folder] = "" if inside == "." else f"{inside}/", listed.names(match.folder)
         path = known[0] + match.name
         if known[1].get(match.name):  # a link, which may lead out of the folder
-            path = os.path.relpath(os.path.realpath(f"{match.folder}/{match.name}"), start).replace(os.sep, "/")
+            path = relative(os.path.realpath(f"{match.folder}/{match.name}"), start).replace(os.sep, "/")
         paths.append(path)
-    outside = [path for path in paths if path.startswith("../")]
+    outside = [path for path in paths if path.startswith("../") or os.path.isabs(path)]  # noqa: PTH117
     if outside:
-        whole = [os.path.normpath(f"{start}/{path}") for path in (*outside, *paths[:1])]
-        above = os.path.commonpath([start, *(os.path.dirname(path) for path in whole)])  # noqa: PTH120
+        whole = [os.path.normpath(os.path.join(start, path)) for path in (*outside, *paths[:1])]  # noqa: PTH118
+        above = common_folder([start, *(os.path.dirname(path) for path in whole)])  # noqa: PTH120
         raise WorkbenchError(
             f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels "
             f"file: give --out {shlex.quote(str(Path(above) / out.name))}"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..exceptions import WorkbenchError
+from ..paths import is_foreign
 from ..tables.cells import split_of
 from ..text import short
 from .folders import Tree, parent_of, split_on, stem_of
@@ -244,5 +245,5 @@ def _end_of(path: str, known: Collection[str], tail: str = "") -> str | None:
 def _described(file: Path, gathering: Gathering) -> Path:
     """The folder that a YAML file describes: its own, or where there are no images, the one that its `path` names."""
     path = _yaml(file, gathering).get("path")
-    named = file.parent / path if isinstance(path, str) else file.parent
+    named = file.parent / path if isinstance(path, str) and not is_foreign(path, file.parent) else file.parent
     return named if named.is_dir() and not Tree(file.parent).images else file.parent

@@ -4,10 +4,10 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import numpy as np
 import PIL
 import platformdirs
 
-from ..files import write_whole
+from ..exceptions import WorkbenchError
+from ..files import clear_left, replacing, write_whole
 
 log = logging.getLogger("mlworkbench")
 _SUM_BYTES = 4
@@ -112,32 +113,29 @@ def cached_array(key: str, compute: Callable[[], np.ndarray | None], budget: flo
             folder.mkdir(parents=True, exist_ok=True)
             _make_room(folder, array.nbytes, budget)
             write_whole(file, buffer.getvalue())
-        except OSError as error:
+        except (OSError, WorkbenchError) as error:
             log.warning("%s is not kept: %s", file, error)
     return array
 
 
 def _make_room(folder: Path, needed: int, budget: float) -> None:
+    clear_left(folder)
     files = sorted((f for f in folder.iterdir() if f.is_file()), key=lambda f: f.stat().st_mtime)
     used = sum(f.stat().st_size for f in files)
     for file in files:
         if used + needed <= budget:
             return
-        used -= file.stat().st_size
-        file.unlink()  # whoever has it mapped keeps it
+        with suppress(PermissionError):  # Windows: whoever has it mapped keeps it there, elsewhere without its name
+            size = file.stat().st_size
+            file.unlink()
+            used -= size
 
 
 def _reserve(file: Path, size: int) -> None:
     """An empty file whose space is surely there: a full disk is told now, not by a signal in the middle of an epoch."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as new:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(new.fileno(), 0, size)
-            else:
-                for start in range(0, size, 1 << 24):
-                    new.write(bytes(min(1 << 24, size - start)))
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(file) as new:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(new.fileno(), 0, size)
+        else:
+            for start in range(0, size, 1 << 24):
+                new.write(bytes(min(1 << 24, size - start)))

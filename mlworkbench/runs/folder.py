@@ -4,8 +4,9 @@ import logging
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..decisions.thresholds import HAND
 from ..exceptions import WorkbenchError
-from ..files import read_json, write_whole
+from ..files import Unwritable, clear_left, read_json, write_whole
 
 log = logging.getLogger("mlworkbench")
 FORMAT_VERSION = 1
@@ -44,6 +45,28 @@ def metrics_file(split: str) -> str:
     return f"metrics/{split}.json"
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise Unwritable for a folder that is not there yet and could not be made; nothing is left behind."""
+    above = next(place for place in folder.absolute().parents if place.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=above, prefix=".").cleanup()  # what rights mean, only the system knows
+    except OSError as error:
+        raise Unwritable(folder, error, "--run") from None
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[bool]:
+    """`writing` for what can be told without being kept: whether it can be is given, and said where it cannot."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(writing(folder))
+        except Unwritable as error:
+            log.warning("not kept: %s", error)
+            yield False
+        else:
+            yield True
+
+
 @contextmanager
 def writing(folder: Path, option: str = "--run", name: str = "") -> Iterator[None]:
     """Hold the run folder, or another that `option` names, for this process; the lock goes with it, however it ends.
@@ -55,17 +78,21 @@ def writing(folder: Path, option: str = "--run", name: str = "") -> Iterator[Non
     Raises
     ------
     WorkbenchError : another process holds it, and which
+    Unwritable : it cannot be written
     """
-    folder.mkdir(parents=True, exist_ok=True)
     owner = folder / f"{name}.owner"  # not in the lock file: opening that for a try empties it
     lock = filelock.FileLock(folder / f"{name}.lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-    except filelock.Timeout:
-        who = owner.read_text().strip() if owner.is_file() else "another process"
-        raise WorkbenchError(f"{folder} is being written by {who}; wait for it or choose another {option}") from None
-    try:
         write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except filelock.Timeout:
+        who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
+        raise WorkbenchError(f"{folder} is being written by {who}; wait for it or choose another {option}") from None
+    except (OSError, Unwritable) as error:
+        lock.release()
+        raise error if isinstance(error, Unwritable) else Unwritable(folder, error, option) from None
+    try:
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -112,6 +139,7 @@ def keep_hand_made(folder: Path) -> None:
 def clear(folder: Path) -> None:
     """Remove the run in `folder`; what notebook 01 found and what a user wrote or set by hand stays."""
     keep_hand_made(folder)
+    _clear_left(folder)
     for entry in reversed(_entries(folder)):  # run.json first: without it the rest is no run that could be resumed
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -119,15 +147,19 @@ def clear(folder: Path) -> None:
 def clear_results(folder: Path) -> list[str]:
     """Remove what was made of weights that will change, and half-written files of a killed process; says what."""
     keep_hand_made(folder)
-    for pattern in (".*.csv.*", ".*.json.*", "checkpoints/.*.safetensors.*", "checkpoints/.*.pt.*"):
-        for left in folder.glob(pattern):
-            left.unlink()
+    _clear_left(folder)
     stale = [
         entry for name in ("predictions", "metrics", THRESHOLDS, "report.html") if (entry := folder / name).exists()
     ]
     for entry in stale:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return [entry.name for entry in stale]
+
+
+def _clear_left(folder: Path) -> None:
+    """Remove what a killed process left half-written, however lately: whoever holds the folder is who writes it."""
+    for place in (folder, folder / "checkpoints", folder / "weights"):
+        clear_left(place, age=0)
 
 
 def aside_of(folder: Path) -> Path:

@@ -45,6 +45,7 @@ class Run:
 
     def __init__(self, folder: str | Path, root: str | Path | None = None):
         self.folder, self._root = Path(folder), None if root is None else Path(root)
+        self._unkept: dict[str, pd.DataFrame] = {}  # predictions that a folder which cannot be written does not hold
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -119,7 +120,7 @@ class Run:
         Calibrated where the saved thresholds hold a calibration, unless `raw`; the folder keeps the logits as they are.
         """
         file = self.folder / folder_of.predictions_file(split)
-        if not file.exists():
+        if split not in self._unkept and not file.exists():
             if split == folder_of.OUT_OF_FOLD:
                 raise WorkbenchError(
                     f"{self.folder} has no out-of-fold predictions: mlworkbench errors RUN --split train --folds 5"
@@ -127,11 +128,12 @@ class Run:
             if split not in SPLITS:
                 raise WorkbenchError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
             table = _rows(self.table(), self._paths_of(split))
-            with folder_of.writing(self.folder):  # not while its weights are still changing
+            with folder_of.keeping(self.folder) as kept:  # not while its weights are still changing
                 found = self.predict(table.paths, table.root, raw=True)
-                self.write_predictions(replace(found, y=table.y), split)
+                self.write_predictions(replace(found, y=table.y), split, kept)
         try:
-            found = Predictions.from_frame(pd.read_parquet(file), split)
+            frame = self._unkept[split] if split in self._unkept else pd.read_parquet(file)
+            found = Predictions.from_frame(frame, split)
         except (OSError, ValueError, KeyError, IndexError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WorkbenchError(f"{file} is damaged: {reason}; remove it, and it is computed again") from None
@@ -255,9 +257,10 @@ class Run:
             found = replace(found, y=_rows(self.table(corrections), found.paths).y)
         scores = evaluate(found, self.thresholds(), prevalence)
         if corrections is None:
-            with folder_of.writing(self.folder):
+            with folder_of.keeping(self.folder) as kept:
                 own = {name: its for name, its in scores.items() if name != PREVALENCE}
-                write_json(self.folder / folder_of.metrics_file(split), own)
+                if kept:
+                    write_json(self.folder / folder_of.metrics_file(split), own)
         return scores
 
     @property
@@ -371,12 +374,18 @@ class Run:
     def _paths_of(self, split: str) -> list[str]:
         return [path for path, its in self.splits().items() if its == split]
 
-    def write_predictions(self, predictions: Predictions, split: str) -> None:
-        """Keep what the best weights say of a split, with each image's group; the caller holds the folder."""
+    def write_predictions(self, predictions: Predictions, split: str, kept: bool = True) -> None:
+        """Keep what the best weights say of a split, with each image's group; the caller holds the folder.
+
+        Where nothing can be written there (`folder.keeping` says so), they are kept as long as this object.
+        """
         if groups := self.groups():
             predictions = replace(predictions, groups=np.array([groups[path] for path in predictions.paths], np.int64))
-        data = predictions.to_frame().to_parquet(None, index=False)
-        write_whole(self.folder / folder_of.predictions_file(split), data)
+        frame = predictions.to_frame()
+        if kept:
+            write_whole(self.folder / folder_of.predictions_file(split), frame.to_parquet(None, index=False))
+        else:
+            self._unkept[split] = frame
 
     def write_state(self, **changes: Any) -> None:
         """Change `run.json`; the caller holds the folder."""

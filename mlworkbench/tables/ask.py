@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import WorkbenchError
+from ..paths import is_inside
 from ..text import short
 from .cells import FOREIGN_WORDS, is_blank, label_of, list_values
 from .columns import LABEL_COLUMNS, NOTHING_TOLD, PATH_COLUMNS, Column, Look, Told
@@ -47,8 +48,7 @@ def _as_options(told: Told) -> Iterator[tuple[str, Options]]:
 
 
 def _inside(folder: Path, above: Path) -> bool:
-    here, there = os.path.realpath(folder), os.path.realpath(above)
-    return os.path.commonpath((here, there)) == there
+    return is_inside(os.path.realpath(folder), os.path.realpath(above))
 
 
 class Asks(WorkbenchError):

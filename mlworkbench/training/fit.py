@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from .. import __version__
 from ..data.labels import read_labels
 from ..data.prepare import Prepared, prepare
 from ..exceptions import Interrupted, RunFailed, WorkbenchError
@@ -93,8 +94,8 @@ def fit(
             _refuse_run(run.folder, overwrite or resuming)
 
         exists = run.folder.exists()
-        if main and exists:  # refused now rather than after minutes of checking
-            hold_folder()
+        if main:  # refused now rather than after minutes of checking
+            hold_folder() if exists else folder_of.refuse_unwritable(run.folder)
         before = run.state["settings"]["epochs"] if resuming else chosen.epochs
         if resuming:
             table = run.as_begun(table)
@@ -320,5 +321,6 @@ def _train(job: Job, route: Route) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    packages = ("torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "scikit-learn")
+    own = {"python": platform.python_version(), "mlworkbench": __version__}  # sources on the path need not be installed
+    return own | {name: version(name) for name in packages}

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from ..exceptions import WorkbenchError
-from ..files import write_csv, write_whole
+from ..files import put, write_csv, write_whole
 from ..runs import folder as folder_of
 from ..runs.folder import best_place
 from ..scoring.metrics import average_precision, mean_defined
@@ -84,7 +83,7 @@ class Recorder:
         buffer, file = io.BytesIO(), self.folder / folder_of.RESUME
         torch.save({**state, "history": self.history}, buffer)
         if file.exists():
-            os.replace(file, self.folder / folder_of.PREVIOUS)
+            put(file, self.folder / folder_of.PREVIOUS)
         write_whole(file, buffer.getvalue())
 
     def tell(self) -> None:

@@ -8,7 +8,6 @@ from ..network.foreign import quietly  # first: it says that Ultralytics install
 # isort: on
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
-from ..files import write_whole
+from ..files import put, write_whole
 from ..network import model as models
 from ..network.batches import augment, sample_uniforms
 from ..network.device import Precision
@@ -124,7 +123,7 @@ class UltralyticsRoute(Route):
         run, history = self.job.run, self.recorder.history
         results = run.folder / "results.csv"
         if results.exists():
-            lines = results.read_text().splitlines(keepends=True)
+            lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
             write_whole(results, "".join(lines[: 1 + len(history)]).encode())
         if self.recorder.keep(models.save_weights(self.job.model)):
             last = (run.folder / folder_of.ULTRALYTICS_LAST).read_bytes()
@@ -236,7 +235,7 @@ class MultiLabelTrainer(ClassificationTrainer):
         if self.job.settings.loss != "softmax":
             ema.model[-1] = models.independent_head(head)
         try:
-            with tempfile.TemporaryDirectory(dir=self.wdir, prefix=".") as temporary:
+            with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary:
                 self.last = self.best = Path(temporary) / "last.pt"
                 super().save_model()
                 data = self.last.read_bytes()
@@ -255,7 +254,7 @@ class MultiLabelTrainer(ClassificationTrainer):
             stripped = file.with_suffix(".part")
             with quietly():
                 strip_optimizer(file, str(stripped))
-            os.replace(stripped, file)
+            put(stripped, file)
 
     def plot_training_samples(self, batch: dict[str, torch.Tensor], ni: int) -> None:
         _plot(batch["img"], batch["cls"] > 0, self.data["names"], self.save_dir / f"train_batch{ni}.jpg", self.on_plot)

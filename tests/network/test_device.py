@@ -53,7 +53,7 @@ def test_what_finds_no_memory_is_out():
 
 def test_a_precision_that_was_asked_for_is_not_measured():
     assert choose_precision("fp32", lambda _: 1 / 0, 8) == Precision("fp32", True)
-    with pytest.raises(WorkbenchError, match="fp16 is for GPUs"):
+    with pytest.raises(WorkbenchError, match="fp16 is for CUDA cards"):
         refuse_misfit("fp16", torch.device("cpu"))
 
 

@@ -1,0 +1,69 @@
+"""Paths on every system: of other drives and of foreign machines, and where a home and a cache are."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .exceptions import WorkbenchError
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a real path lies in a real folder, or is it; on another drive it does not."""
+    try:
+        return os.path.commonpath((folder, path)) == folder
+    except ValueError:  # Windows: nothing is common to two drives
+        return False
+
+
+def relative(path: str | Path, start: str | Path) -> str:
+    """A path from `start` on; one on another drive stays absolute."""
+    try:
+        return os.path.relpath(path, start)
+    except ValueError:
+        return os.path.abspath(path)  # noqa: PTH100 (links stay)
+
+
+def common_folder(folders: Sequence[str]) -> str:
+    """The lowest folder that these absolute ones lie in.
+
+    Raises
+    ------
+    WorkbenchError : they lie on several drives
+    """
+    drives = sorted({os.path.splitdrive(folder)[0] for folder in folders})
+    if len(drives) > 1:
+        raise WorkbenchError(f"paths from one folder lie on the drives {', '.join(drives)}; copy all of them onto one")
+    return os.path.commonpath(folders)
+
+
+def is_foreign(path: str, home: str | Path) -> bool:
+    """Whether a path that a file names is a network share or a device of Windows, other than where `home` lies.
+
+    Such a path must not even be opened: Windows would greet any server that a stranger's file names with the user's
+    name and a hash of the password.
+    """
+    if os.path.sep != "\\" or not (path := os.path.normcase(path)).startswith("\\\\"):
+        return False
+    here = os.path.normcase(os.path.realpath(home))
+    return os.path.splitdrive(path)[0] != os.path.splitdrive(here)[0]
+
+
+def make_home() -> None:
+    """Give a process that has no home one in the folder for temporary files: its own, which nobody else can write.
+
+    In a container the user may have no passwd entry and no HOME: Ultralytics could not even be imported there.
+    """
+    if os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117
+        return
+    user = getattr(os, "getuid", int)()  # Windows has none
+    own = Path(tempfile.gettempdir()) / f"mlworkbench-{user}"
+    try:
+        own.mkdir(mode=0o700, exist_ok=True)
+        found = own.lstat()
+        safe = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
+    except OSError:
+        safe = False
+    place = str(own) if safe else tempfile.mkdtemp(prefix="mlworkbench-")
+    os.environ |= {"HOME": place, "USERPROFILE": place}
