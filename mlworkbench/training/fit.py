@@ -231,7 +231,7 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
 def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) -> ImageDataset:
     """All images that can be used, decoded where the cache holds them."""
     table, size = prepared.table, settings.image_size
-    dataset = ImageDataset(table.paths, table.root, table.y, size)
+    dataset = ImageDataset(table.paths, table.root, table.y, size, prepared.digests)
     # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
     everything = list(range(len(table)))
     if processes.is_main_process:
@@ -320,5 +320,5 @@ def _train(job: Job, route: Route) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    packages = ("mlworkbench", "torch", "torchvision", "ultralytics", "accelerate", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in (*packages, "pillow", "simplejpeg")}
