@@ -9,11 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
+import imagehash
 import numpy as np
 from PIL import Image
 
+from mlworkbench.data import images as decoder
 from mlworkbench.data.duplicates import near_duplicates
 from mlworkbench.data.images import check_images, load_image
 from mlworkbench.data.splits import FRACTIONS, stratified_split
@@ -88,30 +93,68 @@ def importing(folder: Path, rows: int) -> None:
         subprocess.run([sys.executable, "-c", IMPORT, folder / "table.csv", folder / "out.csv"], check=True)
 
 
+def best(work: Callable[[], object], times: int) -> float:
+    """Median of the seconds that it takes."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
 def decoding(folder: Path, times: int) -> None:
-    """A 12-megapixel JPEG to 224 px, against Ultralytics' own way: OpenCV's decoder and its validation transform."""
+    """A 12-megapixel JPEG, to 224 px against Ultralytics' own way (OpenCV's decoder and its validation transform), and
+    checked, against decoding and hashing the whole of it with Pillow.
+    """
     import cv2
     from ultralytics.data.augment import classify_transforms
 
-    base = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(base).resize((4000, 3000), Image.Resampling.BICUBIC).save(folder / "large.jpg", quality=92)
+    rng = np.random.default_rng(0)
+    base = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    grain = rng.normal(0, 6, (3000, 4000, 1))  # a camera's files are not smooth
+    pixels = np.asarray(base.resize((4000, 3000), Image.Resampling.BICUBIC)) + grain
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "large.jpg", quality=92)
     transform = classify_transforms(224)
 
     def theirs() -> None:
         transform(Image.fromarray(cv2.cvtColor(cv2.imread(str(folder / "large.jpg")), cv2.COLOR_BGR2RGB)))
 
-    def best(run: object) -> float:
-        seconds = []
-        for _ in range(times):
-            start = time.perf_counter()
-            run()  # type: ignore[operator]
-            seconds.append(time.perf_counter() - start)
-        return float(np.median(seconds))
+    def whole() -> None:
+        with Image.open(folder / "large.jpg") as image:
+            imagehash.phash(Image.fromarray(np.array(image)))
 
-    ours, other = best(lambda: squared(load_image("large.jpg", folder, 224), 224)), best(theirs)
+    ours, other = best(lambda: squared(load_image("large.jpg", folder, 224), 224), times), best(theirs, times)
     print(
         f"decoding 12 megapixels to 224 px: {ours * 1e3:.0f} ms, Ultralytics {other * 1e3:.0f} ms, "
         f"{other / ours:.1f} times as much"
+    )
+    data = (folder / "large.jpg").read_bytes()
+    ours, other = best(lambda: decoder._describe(data, decoder.MAX_PIXELS), times), best(whole, times)
+    print(
+        f"checking 12 megapixels: {ours * 1e3:.0f} ms, decoding and hashing the whole {other * 1e3:.0f} ms, "
+        f"{other / ours:.1f} times as much"
+    )
+
+
+def threads(folder: Path, times: int) -> None:
+    """Photographs of 500x375 to 224 px in two threads, against one, and against Pillow's decoder in two."""
+    for i in range(64):
+        base = np.random.default_rng(i).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(base).resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
+
+    def seconds(number: int) -> float:
+        with ThreadPoolExecutor(number) as pool:
+            return best(
+                lambda: list(pool.map(lambda i: squared(load_image(f"{i}.jpg", folder, 224), 224), range(64))), times
+            )
+
+    one, two = seconds(1), seconds(2)
+    with mock.patch.object(decoder, "_of_jpeg", lambda *_: None):
+        pillow = seconds(2)
+    print(
+        f"decoding photographs of 500x375 to 224 px, 2 threads: {64 / two:.0f} images/s, {one / two:.2f} times one "
+        f"thread, {pillow / two:.2f} times Pillow's decoder"
     )
 
 
@@ -195,6 +238,7 @@ def main() -> None:
         reading(folder, 100_000 if quick else 1_000_000)
         importing(folder, 100_000 if quick else 1_000_000)
         decoding(folder, 5 if quick else 21)
+        threads(folder, 5 if quick else 21)
         checking(folder, 100 if quick else 1000)
         alike(8000 if quick else 80_000)
         splitting(5 if quick else 20)

@@ -66,10 +66,11 @@ class MappedImages:
         for path, fault in zip(table.paths, found, strict=True):
             if isinstance(fault, ImageFault):
                 raise ImageFault(f"image {path!r}: {fault}; has it changed since the run took it?")
-        content = images_hash(info.digest for info in found if isinstance(info, ImageInfo))
+        digests = [info.digest for info in found if isinstance(info, ImageInfo)]
+        content = images_hash(digests)
         if content != run.state["images_hash"]:
             log.warning("images have changed since %s was trained: the map shows them as they are now", run.folder)
-        dataset = ImageDataset(table.paths, table.root, None, settings.image_size)
+        dataset = ImageDataset(table.paths, table.root, None, settings.image_size, digests)
         values = cached_features(run.model, dataset, content, settings, choose_device())
         assert values is not None and table.split is not None  # nobody asks it to stop
         said = Predictions(table.paths, run.class_names, run.model.logits_of(values), table.y)

@@ -241,7 +241,7 @@ def kept_health(run: Run) -> Health:
 
 def _features(run: Run, paths: np.ndarray, root: Path, digests: Sequence[str]) -> np.ndarray:
     settings = Settings(**run.state["settings"])
-    dataset = ImageDataset(paths, root, None, settings.image_size)
+    dataset = ImageDataset(paths, root, None, settings.image_size, digests)
     found = cached_features(run.model, dataset, images_hash(digests), settings, choose_device())
     assert found is not None  # nobody asks it to stop
     return found

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import imagehash
 import numpy as np
 import PIL
 import platformdirs
-from PIL import Image, ImageOps, UnidentifiedImageError
+import simplejpeg
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..exceptions import WorkbenchError
 from ..memory import decoding
@@ -26,6 +28,9 @@ from ..paths import is_foreign, is_inside
 
 log = logging.getLogger("mlworkbench")
 MAX_PIXELS = 100_000_000
+HASHED = 32  # side in pixels of what perceptual hashes are made of
+# Who decodes, and how: part of the name of all that is kept of pixels.
+DECODER = f"2-{PIL.__version__}-{simplejpeg.__version__}"
 # Raster formats only: Pillow also reads some whose decoding starts other programs (EPS) or renders documents.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "PCX", "ICO")
 # What files in these formats are called, as Pillow has it; whoever looks for images in a folder looks for these.
@@ -55,6 +60,8 @@ OTHERS = [
         (rb"\x93NUMPY|\x89HDF", "an array; save its images as PNG"),
     )
 ]
+# Quarter turns to the left that bring an image upright, and whether it is mirrored after them, by EXIF's orientation.
+UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 # Ultralytics replaces Image.open by one that tries to install packages for a file that is no image.
 _open = vars(sys.modules.get("ultralytics.utils.patches", object)).get("_image_open", Image.open)
 
@@ -118,7 +125,7 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
     EXIF orientation is applied; of an animation the first frame is taken. Palette, grey, 1-bit and CMYK images are
     converted by Pillow; transparency is laid on white; images deeper than 8 bits have the range that occurs in them
     stretched to 0..255. Where it will be shrunk to `side` pixels anyway, a JPEG is decoded at a reduced scale that
-    leaves both of its sides at least that long.
+    leaves both of its sides at least twice as long, so that the shrinking itself stays the caller's.
 
     Returns
     -------
@@ -133,16 +140,26 @@ def load_image(image_path: str, root: Path, side: int | None = None, max_pixels:
 
 def decode(source: Path | bytes, side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """`load_image` for a file that was located, or for the bytes of one."""
+    return _decoded(source, side, max_pixels)[0]
+
+
+def _decoded(source: Path | bytes, side: int | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels as `load_image` gives them; width and height of the whole image as shown."""
     try:
-        with _open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with _stream(source) as stream, _open(stream, formats=FORMATS) as image:
+            size = image.size
             if image.width * image.height > max_pixels:
                 raise ImageFault(f"{image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             if side is not None:
-                image.draft("RGB", (side, side))
+                image.draft("RGB", (2 * side, 2 * side))
             with decoding(image.width * image.height):
-                image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                return np.array(_to_rgb(image))
+                pixels = _of_jpeg(image, stream)
+                if pixels is None:
+                    image.load()
+                    pixels = np.array(_to_rgb(image))
+                turns, mirrored = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation), (0, False))
+                pixels = np.rot90(pixels, turns)[:, :: -1 if mirrored else 1]
+                return np.ascontiguousarray(pixels), size[::-1] if turns % 2 else size
     except ImageFault:
         raise
     except UnidentifiedImageError:
@@ -156,6 +173,28 @@ def decode(source: Path | bytes, side: int | None = None, max_pixels: int = MAX_
         raise ImageFault(f"truncated or damaged: {error}") from None
 
 
+def _of_jpeg(image: Image.Image, stream: BinaryIO) -> np.ndarray | None:
+    """Pixels of a JPEG, decoded without the interpreter lock at the size that Pillow's `draft` has chosen.
+
+    None is for Pillow to decode or to refuse: other formats and colours, and whatever libjpeg only warns of, such as
+    bytes that are missing. Where both decode, the pixels are the same.
+    """
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+        return None
+    stream.seek(0)
+    data, size = stream.read(), {"min_height": image.height, "min_width": image.width}
+    try:
+        # Two readers of a header might read two sizes: what is decoded is what was held against the limit.
+        same = simplejpeg.decode_jpeg_header(data, **size)[:2] == (image.height, image.width)
+        return simplejpeg.decode_jpeg(data, **size) if same else None
+    except ValueError:
+        return None
+
+
+def _stream(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
 def is_image(file: Path) -> bool:
     """Whether a file begins as an image that can be read, whatever its name."""
     try:
@@ -167,15 +206,21 @@ def is_image(file: Path) -> bool:
 
 def kind_of(source: Path | bytes) -> str:
     """What a file is that is no image, by its first bytes, and what to do about it; "" for what is not known."""
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+    with _stream(source) as stream:
         start = stream.read(132)
     return next((told for pattern, told in OTHERS if pattern.match(start)), "")
 
 
-def load_named(image_path: str, root: Path, side: int) -> np.ndarray:
-    """`load_image` for images that were checked before: a fault names the image."""
+def load_named(image_path: str, root: Path, side: int, checked: str | None = None) -> np.ndarray:
+    """`load_image` for images that were checked before: a fault names the image.
+
+    With the digest that the check found, other bytes are a fault too.
+    """
     try:
-        return load_image(image_path, root, side)
+        data = _read(image_path, root)
+        if checked not in (None, _digest(data)):
+            raise ImageFault("not the bytes that were checked")
+        return decode(data, side)
     except ImageFault as fault:
         raise ImageFault(f"image {image_path!r}: {fault}; has it changed since it was checked?") from None
 
@@ -194,9 +239,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def digest(image_path: str, root: Path) -> str:
     """Digest of an image file's bytes, in hexadecimal; a fault as in `locate`."""
+    return _digest(_read(image_path, root))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _read(image_path: str, root: Path) -> bytes:
     file = locate(image_path, root)
     try:
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+        return file.read_bytes()
     except OSError as error:
         raise ImageFault(f"unreadable: {error.strerror or error}") from None
 
@@ -204,7 +257,7 @@ def digest(image_path: str, root: Path) -> str:
 def check_images(
     paths: Iterable[str], root: Path, max_pixels: int = MAX_PIXELS, progress: Callable[[int], object] | None = None
 ) -> list[ImageInfo | ImageFault]:
-    """Decode every image fully, on all cores; a fault stands in the place of the image that has it.
+    """Decode every image to its last byte, on all cores; a fault stands in the place of the image that has it.
 
     What was verified is remembered by content in the user's cache folder, so that a second check only reads the
     files. `progress` is called with 1 after each image.
@@ -217,19 +270,19 @@ def check_images(
         except ImageFault as fault:
             return fault
 
-    def check(name: str, content: str) -> ImageInfo | ImageFault:
+    def check(name: str) -> ImageInfo | ImageFault:
         try:
-            return _describe(load_image(name, root, max_pixels=max_pixels), content)
+            return _describe(_read(name, root), max_pixels)  # by now perhaps of another digest
         except ImageFault as fault:
             return fault
 
     found: list[ImageInfo | ImageFault] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = list(pool.map(content_of, names))
         known = _Memory.read({content for content in contents if isinstance(content, str)})
         known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}
         tasks = {
-            place: pool.submit(check, names[place], content)
+            place: pool.submit(check, names[place])
             for place, content in enumerate(contents)
             if isinstance(content, str) and content not in known
         }
@@ -248,12 +301,14 @@ def check_images(
     return found
 
 
-def _describe(pixels: np.ndarray, content: str) -> ImageInfo:
+def _describe(data: bytes, max_pixels: int) -> ImageInfo:
+    pixels, (width, height) = _decoded(data, 2 * HASHED, max_pixels)
     grey = Image.fromarray(pixels).convert("L")
-    small = grey.resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0)
+    # Lanczos, since boxes would depend on the scale that was decoded at.
+    small = grey.resize((HASHED, HASHED), Image.Resampling.LANCZOS, reducing_gap=4.0)
     bits = imagehash.phash(small).hash.flatten()
     tiny = small.resize((16, 16), Image.Resampling.BOX).tobytes()
-    return ImageInfo(pixels.shape[1], pixels.shape[0], content, np.packbits(bits).tobytes(), tiny)
+    return ImageInfo(width, height, _digest(data), np.packbits(bits).tobytes(), tiny)
 
 
 def images_hash(digests: Iterable[str]) -> str:
@@ -289,8 +344,7 @@ class _Memory:
     def _opened() -> Iterator[sqlite3.Connection]:
         try:
             folder = platformdirs.user_cache_path("mlworkbench", ensure_exists=True)
-            # Another Pillow may decode otherwise: its findings lie in another file.
-            with contextlib.closing(sqlite3.connect(folder / f"images-1-{PIL.__version__}.sqlite")) as database:
+            with contextlib.closing(sqlite3.connect(folder / f"images-{DECODER}.sqlite")) as database:
                 columns = "width INTEGER, height INTEGER, digest TEXT PRIMARY KEY, phash BLOB, tiny BLOB"
                 database.execute(f"CREATE TABLE IF NOT EXISTS images ({columns})")
                 yield database

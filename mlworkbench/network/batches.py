@@ -23,6 +23,7 @@ class ImageDataset(Dataset):
     paths : [N] str, relative to `root`
     y : int8 [N, C] of 1, 0, -1, or None (all unknown, no class)
     size : side of the square in pixels
+    digests : [N], of the bytes that were checked; an image whose file holds others by now raises ImageFault
 
     Attributes
     ----------
@@ -30,8 +31,10 @@ class ImageDataset(Dataset):
     on_card : these and the targets, where `feed.make_loader` has brought them to a card
     """
 
-    def __init__(self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int):
-        self.paths, self.root, self.size = paths, root, size
+    def __init__(
+        self, paths: np.ndarray, root: Path, y: np.ndarray | None, size: int, digests: Sequence[str] | None = None
+    ):
+        self.paths, self.root, self.size, self.digests = paths, root, size, digests
         self.pixels: np.ndarray | None = None
         self.on_card: tuple[torch.Tensor, torch.Tensor] | None = None
         self.targets = torch.from_numpy(np.full((len(paths), 0), UNKNOWN, np.int8) if y is None else y)
@@ -63,7 +66,8 @@ class ImageDataset(Dataset):
 
     def decode(self, row: int) -> np.ndarray:
         """One image from its file, whole (nothing is cropped away), as uint8 [3, S, S]."""
-        return squared(load_named(self.paths[row], self.root, self.size), self.size)
+        checked = self.digests[row] if self.digests else None
+        return squared(load_named(self.paths[row], self.root, self.size, checked), self.size)
 
     def augmented(self, epoch: int, seed: int, flip: bool = False, crop: bool = False) -> np.ndarray:
         """Every image as that training epoch sees it, uint8 [N, S, S, 3]: for looking at."""

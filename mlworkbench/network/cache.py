@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import PIL
 import platformdirs
 
+from ..data.images import DECODER
 from ..exceptions import WorkbenchError
 from ..files import clear_left, replacing, write_whole
 
@@ -51,8 +51,7 @@ def decoded_images(
     uint8 [N, 3, size, size], mapped from the file; None where the budget or the disk does not hold it
     """
     image_bytes = 3 * size * size
-    # Another Pillow may decode otherwise, and another torch resize.
-    key = f"1 {PIL.__version__} {version('torch')} {size} {' '.join(digests)}"
+    key = f"{DECODER} {version('torch')} {size} {' '.join(digests)}"  # another torch may resize otherwise
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     total = len(digests) * (image_bytes + _SUM_BYTES)
     if total > budget:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data.images import ImageFault, load_image
+from ..data.images import DECODER, ImageFault, load_image
 from ..exceptions import WorkbenchError
 from ..progress import progress_bar
 from ..settings import Settings
@@ -184,7 +184,7 @@ def cached_features(
     weights = hashlib.blake2b(digest_size=16)
     for value in backbone.values():
         weights.update(value.cpu().numpy().tobytes())
-    key = f"features {images_hash} {settings.image_size} {weights.hexdigest()}"
+    key = f"features {DECODER} {images_hash} {settings.image_size} {weights.hexdigest()}"
 
     def compute() -> np.ndarray | None:
         batches = batches_of(dataset, settings.batch_size, settings.workers, "computing features", stop_asked, silent)

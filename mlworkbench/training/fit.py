@@ -232,7 +232,7 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
 def _dataset(prepared: Prepared, settings: Settings, processes: PartialState) -> ImageDataset:
     """All images that can be used, decoded where the cache holds them."""
     table, size = prepared.table, settings.image_size
-    dataset = ImageDataset(table.paths, table.root, table.y, size)
+    dataset = ImageDataset(table.paths, table.root, table.y, size, prepared.digests)
     # First each process decodes its share, then each makes sure of all: files of another machine or an evicted one.
     everything = list(range(len(table)))
     if processes.is_main_process:
@@ -321,6 +321,6 @@ def _train(job: Job, route: Route) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "scikit-learn")
+    packages = ("torch", "torchvision", "ultralytics", "accelerate", "numpy", "pillow", "simplejpeg", "scikit-learn")
     own = {"python": platform.python_version(), "mlworkbench": __version__}  # sources on the path need not be installed
     return own | {name: version(name) for name in packages}

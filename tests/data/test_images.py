@@ -1,13 +1,26 @@
+import io
 import os
 import subprocess
 import sys
 
+import imagehash
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from mlworkbench.data import images
-from mlworkbench.data.images import FORMATS, SUFFIXES, ImageFault, check_images, is_image, kind_of, load_image
+from mlworkbench.data.images import (
+    FORMATS,
+    SUFFIXES,
+    ImageFault,
+    ImageInfo,
+    check_images,
+    digest,
+    is_image,
+    kind_of,
+    load_image,
+    load_named,
+)
 
 
 def reason(name, root, **options):
@@ -21,19 +34,133 @@ def test_rgb_as_pillow_reads_it(picture, tmp_path):
     assert np.array_equal(load_image(name, tmp_path), np.asarray(Image.open(tmp_path / name)))
 
 
-def test_a_jpeg_is_decoded_at_a_reduced_scale_but_never_below_the_side(picture, tmp_path):
+def coarse(size, seed=0):
+    """A picture that JPEG keeps: random colours, smoothly joined."""
+    small = np.random.default_rng(seed).integers(0, 256, (size[1] // 16 + 2, size[0] // 16 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+JPEGS = {
+    "usual": {},
+    "whole colour": {"subsampling": 0},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1, "subsampling": 1},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+    "two pictures": {"format": "MPO", "save_all": True, "append_images": [coarse((640, 512))]},
+}
+
+
+def jpeg(kind, size=(333, 257)):
+    options, buffer = {"format": "JPEG"} | JPEGS[kind], io.BytesIO()
+    coarse(size).convert(options.pop("mode", "RGB")).save(buffer, **options)
+    return buffer.getvalue()
+
+
+def test_a_jpeg_is_decoded_at_a_reduced_scale_but_never_below_twice_the_side(picture, tmp_path):
     picture("large.jpg", size=(1600, 1200))
     assert load_image("large.jpg", tmp_path).shape == (1200, 1600, 3)
-    assert load_image("large.jpg", tmp_path, side=224).shape == (300, 400, 3)
-    assert load_image("large.jpg", tmp_path, side=301).shape == (600, 800, 3)
+    assert load_image("large.jpg", tmp_path, side=150).shape == (300, 400, 3)
+    assert load_image("large.jpg", tmp_path, side=151).shape == (600, 800, 3)
+    assert load_image("large.jpg", tmp_path, side=301).shape == (1200, 1600, 3)
 
 
-def test_exif_orientation_is_applied(tmp_path):
-    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpegs_have_the_pixels_that_pillow_gives_them(tmp_path, kind):
+    for size in ((333, 257), (9, 300), (7, 5)):
+        (tmp_path / "a.jpg").write_bytes(jpeg(kind, size))
+        for side in (None, 1, 20, 60):
+            with Image.open(tmp_path / "a.jpg") as image:
+                if side is not None:
+                    image.draft("RGB", (2 * side, 2 * side))
+                expected = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(load_image("a.jpg", tmp_path, side), expected)
+
+
+@pytest.mark.parametrize("kind", sorted(JPEGS.keys() - {"CMYK"}))
+def test_a_whole_jpeg_never_needs_pillows_decoder(tmp_path, monkeypatch, kind):
+    (tmp_path / "a.jpg").write_bytes(jpeg(kind))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: 1 / 0)
+    assert load_image("a.jpg", tmp_path, 60).shape == (129, 167, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
+def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned: shown 90 degrees clockwise
-    image.save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(load_image("turned.png", tmp_path), np.rot90(np.asarray(image), -1))
+    exif[0x0112] = orientation
+    file = tmp_path / f"turned.{suffix}"
+    coarse((200, 120)).save(file, exif=exif)
+    for side in (None, 20):
+        with Image.open(file) as image:
+            if side is not None:
+                image.draft("RGB", (2 * side, 2 * side))
+            expected = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(load_image(file.name, tmp_path, side), expected)
+    (info,) = check_images([file.name], tmp_path)
+    assert (info.width, info.height) == ((120, 200) if 5 <= orientation <= 8 else (200, 120))
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_the_check_finds_every_damage_that_decoding_the_whole_would_find(tmp_path, kind):
+    whole, names, expected = jpeg(kind, (1100, 1024)), [], []  # checked at an eighth
+    start = whole.index(b"\xff\xda")  # before it, a cut leaves only a header
+    cuts = [*range(0, start, 99), *range(start, len(whole), len(whole) // 40), *range(-20, 0)]
+    damaged = [whole[:cut] for cut in cuts]
+    for place in np.random.default_rng(0).integers(start, len(whole), 15):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        damaged.append(whole[:place] + whole[place + 50 :])
+    for number, data in enumerate([whole, *damaged]):
+        names.append(f"{number}.jpg")
+        (tmp_path / names[-1]).write_bytes(data)
+        try:
+            with Image.open(tmp_path / names[-1]) as image:
+                image.load()
+            expected.append(ImageInfo)
+        except Exception:
+            expected.append(ImageFault)
+    found = check_images(names, tmp_path)
+    assert [type(info) for info in found] == expected
+    assert expected[0] is ImageInfo and expected.count(ImageFault) > len(cuts) // 2
+
+
+def test_what_a_check_remembers_of_a_photograph_is_what_the_whole_looks_like(tmp_path):
+    photograph = coarse((1600, 1200))
+    photograph.save(tmp_path / "a.jpg", quality=90)
+    (info,) = check_images(["a.jpg"], tmp_path)
+    assert (info.width, info.height) == (1600, 1200)
+    grey = photograph.convert("L")
+    bits = np.packbits(imagehash.phash(grey).hash.flatten())
+    assert np.bitwise_count(bits ^ np.frombuffer(info.phash, np.uint8)).sum() <= 2
+    tiny = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS).reduce(2)).flatten()
+    assert np.abs(tiny.astype(int) - np.frombuffer(info.tiny, np.uint8)).max() <= 2
+
+
+def test_an_image_replaced_while_it_is_checked_is_known_by_what_was_decoded(picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture("a.png")
+    old, first = (tmp_path / "a.png").read_bytes(), images._digest
+    (expected,) = check_images([picture("b.png", size=(31, 17), seed=1)], tmp_path)
+
+    def replace(data):
+        (tmp_path / "a.png").write_bytes((tmp_path / "b.png").read_bytes())
+        return first(data)
+
+    monkeypatch.setattr(images, "_digest", replace)
+    assert check_images(["a.png"], tmp_path) == [expected]
+    monkeypatch.setattr(images, "_digest", first)
+    (tmp_path / "a.png").write_bytes(old)
+    assert check_images(["a.png"], tmp_path)[0].width == 40
+
+
+def test_bytes_that_were_not_checked_are_told_before_they_are_decoded(picture, tmp_path):
+    checked = digest(picture("a.png"), tmp_path)
+    assert np.array_equal(load_named("a.png", tmp_path, 8, checked), load_image("a.png", tmp_path))
+    picture("a.png", seed=1)
+    with pytest.raises(ImageFault) as caught:
+        load_named("a.png", tmp_path, 8, checked)
+    told = "image 'a.png': not the bytes that were checked; has it changed since it was checked?"
+    assert str(caught.value) == told
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F"])
@@ -125,7 +252,7 @@ def test_a_second_check_decodes_nothing_and_finds_the_same(picture, tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = [picture(f"{i}.jpg", seed=i) for i in range(5)] + ["missing.jpg"]
     first = check_images(names, tmp_path)
-    monkeypatch.setattr(images, "load_image", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(images, "_decoded", lambda *_: 1 / 0)
     second = check_images(names, tmp_path)
     assert first[:5] == second[:5] and str(second[5]) == "missing"
 

@@ -24,7 +24,10 @@ from helpers import Killed, killed_at
 from PIL import Image
 
 from mlworkbench import Run, WorkbenchError, cli, fit, read_labels
+from mlworkbench.data.demo import make_demo
+from mlworkbench.data.images import load_image
 from mlworkbench.exceptions import Interrupted
+from mlworkbench.network.batches import squared
 from mlworkbench.runs import folder as folder_of
 from mlworkbench.training import loop, recorder
 from mlworkbench.training.loop import Trainer
@@ -450,6 +453,30 @@ def test_patience_ends_a_training_that_no_longer_gains(demo_labels, tmp_path):
 def test_the_decoded_images_change_nothing(demo_labels, tmp_path, whole):
     fit(read_labels(demo_labels), tmp_path, cache_gb=0.0, **TINY)
     assert trained(tmp_path) == whole
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache_gb": 0.0}, {"cache_gb": 0.0, "workers": 2}])
+def test_an_image_replaced_after_its_check_is_neither_trained_on_nor_cached(tmp_path, monkeypatch, settings):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = read_labels(make_demo(tmp_path / "scenes", images=20, seed=2))
+    image, prepared = table.root / table.paths[7], fitting._dataset
+    other, own = (table.root / table.paths[8]).read_bytes(), image.read_bytes()
+
+    def replaced(*given):
+        image.write_bytes(other)
+        return prepared(*given)
+
+    monkeypatch.setattr(fitting, "_dataset", replaced)
+    told = f"image '{table.paths[7]}': not the bytes that were checked; has it changed since it was checked\\?$"
+    with pytest.raises(WorkbenchError, match=told):
+        fit(table, tmp_path / "run", **TINY | settings)
+    image.write_bytes(own)
+    monkeypatch.setattr(fitting, "_dataset", lambda *given: decoded.append(prepared(*given)) or decoded[-1])
+    decoded = []
+    fit(table, tmp_path / "run", overwrite=True, **TINY | {"epochs": 1} | settings)
+    row = decoded[0].paths.tolist().index(table.paths[7])
+    expected = squared(load_image(table.paths[7], table.root, 32), 32)
+    np.testing.assert_array_equal(decoded[0][row][0].numpy(), expected)
 
 
 def launch(script, labels, processes, *arguments):

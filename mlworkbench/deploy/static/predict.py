@@ -47,7 +47,7 @@ def decode(file, size):
     with Image.open(file, formats=FORMATS) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"{opened.width}x{opened.height} pixels, over the limit of {MAX_PIXELS:,}")
-        opened.draft("RGB", (size, size))  # a large JPEG is decoded at a reduced scale
+        opened.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a reduced scale
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # deeper than 8 bits: the range that occurs
         values = np.asarray(image, np.float64)
