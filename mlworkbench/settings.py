@@ -71,7 +71,9 @@ class Settings:
     seed: int = setting(0, "decides weights, order, augmentation, and the split where none is given", "--seed", low=0)
     precision: str = setting("auto", "the fastest, as measured, or a given one", "--precision", choices=PRECISIONS)
     device: str = setting("auto", "cpu, cuda, mps, or the number of a GPU", "--device", "D", free=True)
-    workers: int = setting(2, "decoding processes where the cache is too small", "--workers", low=0, free=True)
+    workers: int | None = setting(
+        None, "decoding processes where the cache is too small; none is one a core", "--workers", "N", free=True, low=0
+    )
     loss: str = setting(
         "bce", "binary cross entropy, asymmetric, or (route ultralytics) softmax as it is", "--loss", choices=LOSSES
     )

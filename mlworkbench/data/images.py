@@ -20,6 +20,7 @@ import PIL
 import platformdirs
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..cores import count_cores
 from ..exceptions import WorkbenchError
 
 log = logging.getLogger("mlworkbench")
@@ -219,7 +220,7 @@ def check_images(
             return fault
 
     found: list[ImageInfo | ImageFault] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter lock
+    with ThreadPoolExecutor(count_cores()) as pool:  # Pillow decodes without the interpreter lock
         contents = list(pool.map(content_of, names))
         known = _Memory.read({content for content in contents if isinstance(content, str)})
         known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}

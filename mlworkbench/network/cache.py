@@ -15,6 +15,7 @@ import numpy as np
 import PIL
 import platformdirs
 
+from ..cores import count_cores
 from ..files import write_whole
 
 log = logging.getLogger("mlworkbench")
@@ -78,7 +79,7 @@ def decoded_images(
             pixels[row] = decode(row)
             sums[row] = zlib.crc32(pixels[row])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         try:
             for _ in pool.map(fill, rows):
                 tick(1)

@@ -38,6 +38,7 @@ from ..files import write_whole
 from ..network import model as models
 from ..network.batches import augment, sample_uniforms
 from ..network.device import Precision
+from ..network.feed import count_workers
 from ..progress import progress_bar
 from ..runs import folder as folder_of
 from ..runs.run import Run
@@ -148,8 +149,8 @@ def _arguments(job: Job) -> dict[str, Any]:
         "task": "classify", "mode": "train", "model": settings.model, "data": str(job.prepared.table.source),
         "save_dir": str(job.run.folder), "exist_ok": True, "epochs": settings.epochs, "batch": settings.batch_size,
         "imgsz": settings.image_size, "patience": settings.patience, "seed": settings.seed, "amp": amp,
-        "workers": settings.workers, "device": str(device.index or 0) if device.type == "cuda" else device.type,
-        "lr0": settings.learning_rate,
+        "device": str(device.index or 0) if device.type == "cuda" else device.type, "lr0": settings.learning_rate,
+        "workers": count_workers(settings.workers),
     }  # fmt: skip
     return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
 

@@ -4,7 +4,6 @@
 from ..network.foreign import safely  # first: it says that Ultralytics installs nothing, which is read at its import
 # isort: on
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
+from ..cores import count_cores
 from ..data.labels import LabelTable, read_labels
 from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
@@ -258,7 +258,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
     ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
-        "workers": min(usual["workers"], os.cpu_count() or 1),
+        "workers": min(usual["workers"], count_cores()),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
         "device": "auto" if usual["device"] in (None, "") else usual["device"],
     }
