@@ -201,6 +201,9 @@ def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Mod
         if not isinstance(net.model[-1], Classify):
             head = type(net.model[-1]).__name__
             raise WorkbenchError(f"{what} is no classification network (its last layer is {head}); {ALTERNATIVES}")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            vars(module).update(mapping.get("norms", {}))  # of a checkpoint, which may have others than torch
     # The prior of a label is far below one half: starting there spares the first epochs.
     nn.init.constant_(net.model[-1].linear.bias, math.log(0.1 / 0.9))
     return net
