@@ -83,6 +83,7 @@ class Settings:
     backbone_rate: float | None = setting(
         None, "share of the learning rate for all other layers; none is 1, from trained weights 0.7", above=0, high=1
     )
+    freeze: int = setting(0, "first layers that keep their weights: faster, see docs/numbers.md", low=0)
     accumulate: int = setting(1, "pieces in which a batch is computed, where memory is short", low=1)
     patience: int = setting(0, "epochs without a better validation mAP after which to stop; 0 is never", low=0)
     positive_weight: float = setting(

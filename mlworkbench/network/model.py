@@ -49,6 +49,11 @@ class YOLOClassifier(nn.Module):
         """The last layer: 1280 pooled features to C logits."""
         return self.net.model[-1].linear  # type: ignore[index, union-attr]
 
+    @property
+    def layers(self) -> nn.Sequential:
+        """The layers of its architecture, the classification head last."""
+        return self.net.model  # type: ignore[return-value]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         out = self.net(images)
         # Ultralytics' head returns logits in training and (softmax, logits) in evaluation.
