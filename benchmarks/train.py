@@ -177,7 +177,7 @@ def feeding(folder: Path, quick: bool) -> None:
 
 def together(folder: Path, quick: bool) -> None:
     """Two trainings at once against one alone, with threads that spin while they wait, OpenMP's way, and without."""
-    labels, cores = photographs(folder, 96 if quick else 384), len(os.sched_getaffinity(0))
+    labels, cores = photographs(folder, 96 if quick else 256), len(os.sched_getaffinity(0))
 
     def speed_of(run: str, size: int, spins: int) -> float:
         settings = {"epochs": 3, "image_size": size, "batch_size": 32, "device": "cpu", "precision": "fp32"}
@@ -185,7 +185,7 @@ def together(folder: Path, quick: bool) -> None:
         found = python(OURS, labels, folder / f"{run}{spins}", json.dumps(settings), **environment)
         return statistics.median(found["speeds"][1:])
 
-    for size in (64, 128, 224):
+    for size in (96, 224):
         speed_of("warm", size, 0)  # fills the cache
         for spins in (300_000, 0):
             with ThreadPoolExecutor(2) as pool:
