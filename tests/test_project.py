@@ -133,10 +133,10 @@ CEILINGS = {
     "data": 1500,
     "deploy": 1360,
     "imports": 2080,
-    "network": 1060,
+    "network": 1020,
     "roof": 1220,
     "tables": 1120,
-    "training": 1430,
+    "training": 1440,
     "views": 1660,
 }
 

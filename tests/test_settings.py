@@ -149,8 +149,8 @@ OFFERED = {
     "compile": ("--compile", None, None),
     "max_quarantine": ("--max-quarantine", "F", None),
 }
-FURTHER = ["head_epochs", "backbone_rate", "accumulate", "patience", "positive_weight", "ema", "weight_decay", "crop",
-           "folds", "cache_gb"]  # fmt: skip
+FURTHER = ["head_epochs", "backbone_rate", "freeze", "accumulate", "patience", "positive_weight", "ema", "weight_decay",
+           "crop", "folds", "cache_gb"]  # fmt: skip
 
 
 def test_the_command_line_offers_the_settings():
