@@ -226,8 +226,7 @@ class Trainer:
         self.model.head.requires_grad_(True)
         now = {name for name, p in self.model.named_parameters() if p.requires_grad}
         if before != now or self._wrapped is None:  # data parallelism is told anew which gradients will come
-            self._wrapped = None
-            self.accelerator._models.clear()  # the wrapper before would keep its memory and its hooks
+            self._wrapped = None  # or the one before would keep its memory while the next is made
             self._wrapped = self.accelerator.prepare_model(self.model)
             self.release()
         self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed).to(self.device)
