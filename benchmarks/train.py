@@ -175,6 +175,28 @@ def feeding(folder: Path, quick: bool) -> None:
     )
 
 
+def together(folder: Path, quick: bool) -> None:
+    """Two trainings at once against one alone, with threads that spin while they wait, OpenMP's way, and without."""
+    labels, cores = photographs(folder, 96 if quick else 256), len(os.sched_getaffinity(0))
+
+    def speed_of(run: str, size: int, spins: int) -> float:
+        settings = {"epochs": 3, "image_size": size, "batch_size": 32, "device": "cpu", "precision": "fp32"}
+        environment = {"GOMP_SPINCOUNT": str(spins), "OMP_NUM_THREADS": str(cores)}
+        found = python(OURS, labels, folder / f"{run}{spins}", json.dumps(settings), **environment)
+        return statistics.median(found["speeds"][1:])
+
+    for size in (96, 224):
+        speed_of("warm", size, 0)  # fills the cache
+        for spins in (300_000, 0):
+            with ThreadPoolExecutor(2) as pool:
+                alone, two = speed_of("one", size, spins), list(pool.map(speed_of, "ab", [size] * 2, [spins] * 2))
+            print(
+                f"{size} px, {cores} cores, GOMP_SPINCOUNT={spins}: alone {alone:.0f} images/s, each of two "
+                f"{statistics.mean(two):.0f}; two at once take {alone / statistics.mean(two):.2f} times as long each",
+                flush=True,
+            )
+
+
 MEMORY = """
 import logging, sys
 logging.disable(logging.WARNING)
@@ -253,7 +275,7 @@ def processes(folder: Path, quick: bool) -> None:
     from mlworkbench import Run
     from mlworkbench.data.demo import make_demo
 
-    labels, script = make_demo(folder / "scenes", 200), Path(__file__).parent.parent / "tests/two_processes.py"
+    labels, script = make_demo(folder / "scenes", 200), Path(__file__).parent.parent / "tests/training/two_processes.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for kind in ("frozen", "free"):
         rows = []
@@ -329,7 +351,7 @@ def gpu(folder: Path, quick: bool) -> None:
             )
 
 
-PARTS = {f.__name__: f for f in (feeding, speed, memory, processes, kills, precision, gpu)}
+PARTS = {f.__name__: f for f in (feeding, speed, together, memory, processes, kills, precision, gpu)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

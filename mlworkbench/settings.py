@@ -71,7 +71,9 @@ class Settings:
     seed: int = setting(0, "decides weights, order, augmentation, and the split where none is given", "--seed", low=0)
     precision: str = setting("auto", "the fastest, as measured, or a given one", "--precision", choices=PRECISIONS)
     device: str = setting("auto", "cpu, cuda, mps, or the number of a GPU", "--device", "D", free=True)
-    workers: int = setting(2, "decoding processes where the cache is too small", "--workers", low=0, free=True)
+    workers: int | None = setting(
+        None, "decoding processes where the cache is too small; none is one a core", "--workers", "N", free=True, low=0
+    )
     loss: str = setting(
         "bce", "binary cross entropy, asymmetric, or (route ultralytics) softmax as it is", "--loss", choices=LOSSES
     )
@@ -81,6 +83,7 @@ class Settings:
     backbone_rate: float | None = setting(
         None, "share of the learning rate for all other layers; none is 1, from trained weights 0.7", above=0, high=1
     )
+    freeze: int = setting(0, "first layers that keep their weights: faster, see docs/numbers.md", low=0)
     accumulate: int = setting(1, "pieces in which a batch is computed, where memory is short", low=1)
     patience: int = setting(0, "epochs without a better validation mAP after which to stop; 0 is never", low=0)
     positive_weight: float = setting(

@@ -22,6 +22,7 @@ import platformdirs
 import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ..cores import count_cores
 from ..exceptions import WorkbenchError
 from ..memory import decoding
 from ..paths import is_foreign, is_inside
@@ -277,7 +278,7 @@ def check_images(
             return fault
 
     found: list[ImageInfo | ImageFault] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         contents = list(pool.map(content_of, names))
         known = _Memory.read({content for content in contents if isinstance(content, str)})
         known = {content: info for content, info in known.items() if info.width * info.height <= max_pixels}

@@ -1,6 +1,5 @@
 """Export of a finished run: its network as a file that other programs load, held against the workbench first."""
 
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cores import count_cores
 from ..data.images import ImageFault
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import beside, clear_left, put, read_json
@@ -219,7 +219,7 @@ def _pixels(run: Run, size: int) -> tuple[np.ndarray, list[str], str]:
         except ImageFault as fault:
             return fault
 
-    with progress_bar(len(named), "reading images") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress_bar(len(named), "reading images") as bar, ThreadPoolExecutor(count_cores()) as pool:
         for path, pixels in zip(named, pool.map(decode, range(len(named))), strict=True):
             if isinstance(pixels, ImageFault):
                 why = str(pixels)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..cores import count_cores
 from ..exceptions import RunFailed, WorkbenchError
 from ..progress import progress_bar
 
@@ -199,8 +200,8 @@ def _connected(address: str | None, said: Path) -> Iterator[int]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    cores = os.cpu_count() or 1
-    here = {"num_cpus": cores + 1, "object_store_memory": STORE, "include_dashboard": False} if address is None else {}
+    own = {"num_cpus": count_cores() + 1, "object_store_memory": STORE, "include_dashboard": False}
+    here = own if address is None else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         _begin(address, **here)

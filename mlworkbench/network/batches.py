@@ -77,10 +77,15 @@ class ImageDataset(Dataset):
 
 def squared(pixels: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H, W, 3] to [3, size, size], bilinear without aliasing: Pillow's result within 1."""
-    if pixels.shape[:2] == (size, size):
+    return resized(pixels, (size, size))
+
+
+def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The same to [3, height, width]."""
+    if pixels.shape[:2] == shape:
         return pixels.transpose(2, 0, 1)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    return F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)[0].numpy()
+    return F.interpolate(image, size=shape, mode="bilinear", antialias=True)[0].numpy()
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from ..cores import count_cores
 from ..data.images import DECODER
 from ..exceptions import WorkbenchError
 from ..files import clear_left, replacing, write_whole
@@ -78,7 +79,7 @@ def decoded_images(
             pixels[row] = decode(row)
             sums[row] = zlib.crc32(pixels[row])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         try:
             for _ in pool.map(fill, rows):
                 tick(1)

@@ -11,7 +11,12 @@ from datetime import timedelta
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, patch_environment
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+    patch_environment,
+)
 
 from ..exceptions import WorkbenchError
 from ..progress import counted, say
@@ -50,7 +55,9 @@ class Precision:
         # Named, or a user's configuration of accelerate would have the loss divided by a number of its own.
         whole = GradientAccumulationPlugin(num_steps=1)
         name = "no" if self.name == "fp32" else self.name
-        return Accelerator(mixed_precision=name, gradient_accumulation_plugin=whole)
+        # Statistics of norms are each process's own; the main one's are sent where they count, before validation.
+        apart = DistributedDataParallelKwargs(broadcast_buffers=False)
+        return Accelerator(mixed_precision=name, gradient_accumulation_plugin=whole, kwargs_handlers=[apart])
 
 
 def choose_device(name: str = "auto") -> torch.device:

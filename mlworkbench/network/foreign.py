@@ -23,16 +23,24 @@ LAYERS = re.compile(
 )
 # What a checkpoint may name beyond what torch itself takes for safe.
 KNOWN = re.compile(
-    r"ultralytics\.nn\.(tasks\.ClassificationModel|modules\.\w+\.(?!TorchVision)\w+)|torch\.nn\.modules\.\w+\.\w+"
+    r"ultralytics\.nn\.(tasks\.ClassificationModel|modules\.(\w+\.)?(?!TorchVision)\w+)|torch\.nn\.modules\.\w+\.\w+"
     r"|ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace|ultralytics\.utils\.loss\.v8ClassificationLoss"
     r"|torchvision\.transforms\.\w+\.\w+|numpy\.(dtype|_?core\.multiarray\.scalar)|pathlib\.(_local\.)?\w+Path"
     r"|builtins\.getattr|_codecs\.encode"  # Ultralytics' loader gives forward methods only
 )
+# What checkpoints of Ultralytics 8.0 and 8.1 name besides: how images were prepared and the loss, at their places then.
+OLD = [f"ultralytics.{old}data.augment.{name}" for old in ("", "yolo.") for name in ("CenterCrop", "ToTensor")]
+OLD += ["ultralytics.yolo.utils.loss.v8ClassificationLoss"]
+NORM = ("eps", "momentum")
 HEAD = re.compile(r"model\.(\d+)\.linear\.weight")
 MOST_VALUES, MOST_ROWS, MOST_REPEATS, LARGEST = 10_000, 200, 100, 100_000  # in an architecture
 MOST_MODULES, MOST_PARAMETERS = 20_000, 1_000_000_000  # of a network; the largest published one has some 2,000 and 6e7
 
 ALTERNATIVES = "give the path of a .pt that is there, or start from random weights with a .yaml (yolov8n-cls.yaml)"
+
+
+class Unused:
+    """In the place of an object that no network needs: keeps its values, and does nothing."""
 
 
 @contextmanager
@@ -83,7 +91,8 @@ def safely() -> Iterator[None]:
         ]
         tasks.SAFE_LOAD, checks.AUTOINSTALL = True, False
         try:
-            yield
+            with torch.serialization.safe_globals([(Unused, name) for name in OLD]):
+                yield
         finally:
             tasks.SAFE_LOAD, checks.AUTOINSTALL = before
             Conv.default_act = activation
@@ -164,21 +173,41 @@ def _home(name: str) -> Any:
     return nn if name.startswith("nn.") else tasks
 
 
-def _tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, from where torch keeps them: a foreign object's methods may be anything."""
-    found: dict[str, torch.Tensor] = {}
+def _parts_of(net: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
+    """Modules by the beginning of their parts' names, and these parts, from where torch keeps them.
+
+    A foreign object's methods may be anything.
+    """
     todo: list[tuple[str, nn.Module]] = [("", net)]
     for _ in range(MOST_MODULES):  # a module can hold itself
         if not todo:
             break
         prefix, module = todo.pop()
         parts = vars(module)
-        for name, values in (*parts.get("_parameters", {}).items(), *parts.get("_buffers", {}).items()):
-            if isinstance(values, torch.Tensor):
-                found[prefix + name] = values.detach()
+        yield prefix, module, parts
         children = parts.get("_modules", {}).items()
         todo += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, nn.Module)]
-    return found
+
+
+def _tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name."""
+    return {
+        prefix + name: values.detach()
+        for prefix, _, parts in _parts_of(net)
+        for name, values in (*parts.get("_parameters", {}).items(), *parts.get("_buffers", {}).items())
+        if isinstance(values, torch.Tensor)
+    }
+
+
+def _norms_of(net: nn.Module, file: Path) -> dict[str, float]:
+    """The eps and momentum of its norms, which are no part of an architecture and stand in no weights."""
+    norms = [parts for _, module, parts in _parts_of(net) if isinstance(module, nn.BatchNorm2d)]
+    found: list[list[Any]] = [[parts.get(name) for parts in norms] for name in NORM]
+    if any(type(value) is not float or value != values[0] for values in found for value in values):
+        raise WorkbenchError(
+            f"model {str(file)!r}: eps or momentum of its norms differ; expected the same in all of them"
+        )
+    return {name: values[0] for name, values in zip(NORM, found, strict=True) if values}
 
 
 def refuse_architecture(mapping: Mapping[str, Any], what: object) -> None:
@@ -191,6 +220,11 @@ def refuse_architecture(mapping: Mapping[str, Any], what: object) -> None:
                 f"{what}: {name} is {mapping[name]!r}; networks here see three channels, of a grey image three times "
                 "the same: leave it out or write 3"
             )
+    norms = mapping.get("norms", {})
+    if not isinstance(norms, dict) or any(
+        name not in NORM or type(value) is not float or not 0 < value <= 1 for name, value in norms.items()
+    ):
+        raise WorkbenchError(f"{what}: norms are {str(norms)[:60]}; expected eps and momentum, above 0 and up to 1")
     _refuse_odd_values(mapping, what)
     _refuse_foreign_layers(mapping, what)
 
@@ -229,7 +263,7 @@ def open_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
         mapping, tensors = vars(network).get("yaml"), _tensors_of(network)
     layers = ((HEAD.fullmatch(name), values) for name, values in tensors.items() if values.ndim)
     heads = {int(layer[1]): len(values) for layer, values in layers if layer}
-    if not heads or not isinstance(mapping, dict):
+    if not heads or not isinstance(mapping, dict) or not isinstance(network, nn.Module):
         found = f" (it holds {odd[0]})" if odd else ""
         raise WorkbenchError(f"model {str(file)!r} is no classification network{found}; {ALTERNATIVES}")
-    return checkpoint, mapping, tensors, heads[max(heads)]
+    return checkpoint, mapping | {"norms": _norms_of(network, file)}, tensors, heads[max(heads)]

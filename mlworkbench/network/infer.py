@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..cores import count_cores
 from ..data.images import DECODER, ImageFault, load_image
 from ..exceptions import WorkbenchError
 from ..progress import progress_bar
@@ -19,7 +19,7 @@ from ..settings import Settings
 from .batches import Batch, ImageDataset, in_order, squared
 from .cache import cached_array
 from .device import arithmetic, choose_device
-from .feed import make_loader
+from .feed import make_loader, told_of_shared_memory
 from .model import YOLOClassifier
 
 BATCH = 32  # images that a thread decodes and gives to the network at once
@@ -112,7 +112,7 @@ class Predictor:
         if precision not in PRECISIONS:
             raise WorkbenchError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
         self.size, self.device, self.steady = size, device or choose_device(), steady
-        self._fast_in, self._threads = PRECISIONS[precision], threads or os.cpu_count() or 1
+        self._fast_in, self._threads = PRECISIONS[precision], threads or count_cores()
         self._network = prepared(model, self.device)
         self._classes = len(model.class_names)
 
@@ -206,13 +206,13 @@ def pooled_features(
 def batches_of(
     dataset: ImageDataset,
     size: int,
-    workers: int,
+    workers: int | None,
     what: str,
     stop_asked: Callable[[], bool] = lambda: False,
     silent: bool = False,
 ) -> Iterator[Batch]:
     """All images in order, under a progress bar, until asked to stop."""
-    with progress_bar(len(dataset), what, silent=silent) as bar:
+    with progress_bar(len(dataset), what, silent=silent) as bar, told_of_shared_memory():
         for batch in make_loader(dataset, in_order(range(len(dataset)), size), workers):
             if stop_asked():
                 return

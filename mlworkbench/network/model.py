@@ -49,6 +49,11 @@ class YOLOClassifier(nn.Module):
         """The last layer: 1280 pooled features to C logits."""
         return self.net.model[-1].linear  # type: ignore[index, union-attr]
 
+    @property
+    def layers(self) -> nn.Sequential:
+        """The layers of its architecture, the classification head last."""
+        return self.net.model  # type: ignore[return-value]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         out = self.net(images)
         # Ultralytics' head returns logits in training and (softmax, logits) in evaluation.
@@ -201,6 +206,9 @@ def _from_mapping(mapping: dict[str, Any], classes: int, what: object) -> nn.Mod
         if not isinstance(net.model[-1], Classify):
             head = type(net.model[-1]).__name__
             raise WorkbenchError(f"{what} is no classification network (its last layer is {head}); {ALTERNATIVES}")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            vars(module).update(mapping.get("norms", {}))  # of a checkpoint, which may have others than torch
     # The prior of a label is far below one half: starting there spares the first epochs.
     nn.init.constant_(net.model[-1].linear.bias, math.log(0.1 / 0.9))
     return net

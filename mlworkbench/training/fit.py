@@ -26,6 +26,7 @@ from ..files import write_csv, write_whole
 from ..network.batches import ImageDataset
 from ..network.cache import decoded_images
 from ..network.device import Precision, arithmetic, join_processes, refuse_misfit, share
+from ..network.feed import told_of_shared_memory
 from ..network.model import build_model
 from ..progress import progress_bar, say
 from ..runs import folder as folder_of
@@ -289,7 +290,7 @@ def _train(job: Job, route: Route) -> None:
     run, dataset = job.run, job.dataset
     start, before = time.perf_counter(), run.state.get("seconds", 0.0) if job.resuming else 0.0
     try:
-        with _stop_on_signals() as stop_asked:
+        with told_of_shared_memory(), _stop_on_signals() as stop_asked:
             finished = route.train(stop_asked)
             if job.main and not finished:
                 run.write_state(status="interrupted", seconds=round(before + time.perf_counter() - start, 2))

@@ -4,6 +4,7 @@
 """
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -29,8 +30,11 @@ from . import recorder
 from .losses import Loss
 from .route import Job, Route
 
+log = logging.getLogger("mlworkbench")
+
 TRAINED_BACKBONE_RATE = 0.7
 MAX_NORM = 1.0  # of the gradient
+STEADY = 16  # images from which on the statistics of BatchNorm are of some use
 UNREAD = 16  # steps that a card may be ahead of what is known of them: to wait after each costs it more than its work
 
 
@@ -216,10 +220,13 @@ class Trainer:
         """Make ready for the epoch of `place`: its random numbers, and which layers learn."""
         head_only = self.place.epoch <= self.settings.head_epochs
         before = {name for name, p in self.model.named_parameters() if p.requires_grad}
-        self.model.requires_grad_(not head_only).train(not head_only)  # in eval mode BatchNorm keeps its statistics
+        self.model.requires_grad_(not head_only).train(not head_only)
+        for layer in self.model.layers[: self.settings.freeze]:
+            layer.requires_grad_(False).eval()  # in eval mode BatchNorm keeps its statistics
         self.model.head.requires_grad_(True)
         now = {name for name, p in self.model.named_parameters() if p.requires_grad}
         if before != now or self._wrapped is None:  # data parallelism is told anew which gradients will come
+            self._wrapped = None  # or the one before would keep its memory while the next is made
             self._wrapped = self.accelerator.prepare_model(self.model)
             self.release()
         self._uniforms = sample_uniforms(self.samples, self.place.epoch, self.settings.seed).to(self.device)
@@ -324,6 +331,7 @@ class LoopRoute(Route):
         super().__init__(job)
         settings = job.settings
         self.batches, loss = self._make_batches(), job.loss()
+        self._check_frozen()
 
         def trial(precision: Precision) -> Callable[[], object]:
             trainer = Trainer(copy.deepcopy(job.model), loss, settings, precision, len(self.batches), len(job.dataset))
@@ -383,4 +391,21 @@ class LoopRoute(Route):
         for what, number in ((f"{source}: images to train on", len(rows)), ("batch_size", settings.batch_size)):
             if number < 2 * pieces:
                 raise WorkbenchError(f"{what}: {number}; expected at least 2 for each of {pieces} pieces of a batch")
+        each = settings.batch_size // pieces
+        if job.processes.num_processes > 1 and job.main and each < STEADY:
+            log.warning(
+                "BatchNorm sees %d images at once, a process's piece of a batch; with fewer than %d its statistics are "
+                "rough: --batch %d", each, STEADY, STEADY * pieces,
+            )  # fmt: skip
         return EpochBatches(rows, settings.batch_size, settings.seed, 2 * pieces, share)
+
+    def _check_frozen(self) -> None:
+        job, frozen, layers = self.job, self.job.settings.freeze, len(self.job.model.layers)
+        if frozen >= layers:
+            raise WorkbenchError(
+                f"freeze is {frozen}; expected at most {layers - 1}, the last of {layers} layers learns"
+            )
+        if frozen and not job.model.trained and job.main:
+            log.warning(
+                "model %s starts from random weights, and freeze keeps %d layers so", job.settings.model, frozen
+            )

@@ -68,7 +68,7 @@ def recipe(settings: Settings) -> dict[str, Any]:
     return {
         "optimizer": "AdamW", "lrf": 0.01, "cos_lr": True, "momentum": 0.9, "weight_decay": settings.weight_decay,
         "warmup_epochs": 0.1 * settings.epochs, "warmup_bias_lr": 0.0, "nbs": settings.batch_size, "plots": False,
-        "verbose": False, **AUGMENTATIONS, **settings.ultralytics,
+        "freeze": settings.freeze or None, "verbose": False, **AUGMENTATIONS, **settings.ultralytics,
     }  # fmt: skip
 
 

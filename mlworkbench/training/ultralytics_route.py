@@ -37,6 +37,7 @@ from ..files import put, write_whole
 from ..network import model as models
 from ..network.batches import augment, sample_uniforms
 from ..network.device import Precision
+from ..network.feed import count_workers
 from ..progress import progress_bar
 from ..runs import folder as folder_of
 from ..runs.run import Run
@@ -147,8 +148,8 @@ def _arguments(job: Job) -> dict[str, Any]:
         "task": "classify", "mode": "train", "model": settings.model, "data": str(job.prepared.table.source),
         "save_dir": str(job.run.folder), "exist_ok": True, "epochs": settings.epochs, "batch": settings.batch_size,
         "imgsz": settings.image_size, "patience": settings.patience, "seed": settings.seed, "amp": amp,
-        "workers": settings.workers, "device": str(device.index or 0) if device.type == "cuda" else device.type,
-        "lr0": settings.learning_rate,
+        "device": str(device.index or 0) if device.type == "cuda" else device.type, "lr0": settings.learning_rate,
+        "workers": count_workers(settings.workers),
     }  # fmt: skip
     return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
 
@@ -194,7 +195,9 @@ class MultiLabelTrainer(ClassificationTrainer):
             same = ("erasing", "auto_augment", "hsv_h", "hsv_s", "hsv_v")
             theirs = classify_augmentations(size=size, **chosen, **{name: getattr(self.args, name) for name in same})
         if not train:  # goes into the checkpoint: whoever predicts with it shows the whole image too
-            self.model.transforms = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
+            whole = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
+            # One inside another has no `size`: by it theirs would find another size asked for, and crop to that.
+            self.model.transforms = transforms.Compose([whole])
         rows = _Rows(self.job, dataset_path, theirs)
         return build_dataloader(rows, batch_size, self.args.workers, train, rank=-1, device=self.device)
 
@@ -231,16 +234,17 @@ class MultiLabelTrainer(ClassificationTrainer):
     def save_model(self) -> bool:
         """Their checkpoint, written whole, its head of torch's own layers; then the weights in our form."""
         folder, ema = self.job.run.folder, self.ema.ema
-        last, best, head = self.last, self.best, ema.model[-1]
+        last, best, head, size = self.last, self.best, ema.model[-1], self.args.imgsz
         if self.job.settings.loss != "softmax":
             ema.model[-1] = models.independent_head(head)
         try:
             with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary:
                 self.last = self.best = Path(temporary) / "last.pt"
+                self.args.imgsz = exported_shape(size)
                 super().save_model()
                 data = self.last.read_bytes()
         finally:
-            self.last, self.best, ema.model[-1] = last, best, head
+            self.last, self.best, ema.model[-1], self.args.imgsz = last, best, head, size
         write_whole(folder / folder_of.ULTRALYTICS_LAST, data)
         rounded = {name: v.half().to(v.dtype) if v.is_floating_point() else v for name, v in ema.state_dict().items()}
         if self.route.recorder.keep(models.weights_bytes(rounded)):  # as their file has them: both say the same
@@ -263,6 +267,14 @@ class MultiLabelTrainer(ClassificationTrainer):
         self.bar.update(len(self.rows))
         if self.stop_asked():
             raise _Stop
+
+
+def exported_shape(size: int) -> list[int]:
+    """Height and width that their export takes from our checkpoints.
+
+    Their predictor shows a square export the middle of an image, and any other the whole of it.
+    """
+    return [size, size - 1]
 
 
 def _with_all_events(callbacks: Mapping[str, Sequence[Callable]]) -> dict[str, list]:

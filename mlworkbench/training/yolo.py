@@ -4,7 +4,7 @@
 from ..network.foreign import safely  # first: it says that Ultralytics installs nothing, which is read at its import
 # isort: on
 
-import os
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +22,13 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import check_model_file_from_stem
 
+from ..cores import count_cores
 from ..data.labels import LabelTable, read_labels
 from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..imports.door import is_folder, what_folder
 from ..network import model as models
-from ..network.batches import squared
+from ..network.batches import resized
 from ..runs import folder as folder_of
 from ..runs.other import labelled_predictions
 from ..runs.run import Run
@@ -36,6 +37,8 @@ from ..settings import Settings, refuse_other
 from .fit import fit
 from .ultralytics_arguments import recipe
 from .ultralytics_route import MultiLabelMetrics, MultiLabelTrainer, MultiLabelValidator
+
+log = logging.getLogger("mlworkbench")
 
 # What decides their recipe: taken over as it is, where a loop's run would have our own.
 RECIPE = ("optimizer", "lrf", "cos_lr", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "plots")
@@ -76,12 +79,14 @@ class MultiLabelPredictor(ClassificationPredictor):
         net = getattr(self.model, "model", None)
         if isinstance(net, ClassificationModel) and isinstance(net.model[-1], Classify):
             raise WorkbenchError(f"{self.args.model} is a single-label network; train it on a labels file first")
+        if self.model.format == "pt":  # a checkpoint takes squares, whatever it gives exports
+            self.args.imgsz = int(np.max(self.args.imgsz))
         super().setup_source(source)
         self.host_transforms = self.device_transform = None
-        size = self.imgsz[0]
+        height, width = self.imgsz
 
         def whole(image: Image.Image) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(squared(np.array(image), size))).float() / 255
+            return torch.from_numpy(np.ascontiguousarray(resized(np.array(image), (height, width)))).float() / 255
 
         self.transforms = whole
         run, names = _run_of(self.args.model), list(self.model.names.values())
@@ -201,6 +206,16 @@ class MultiLabelYOLO(YOLO):
         self.metrics.process(run.predictions(split) if data is None else labelled_predictions(run, data))
         return self.metrics
 
+    def export(self, **given: Any) -> str:
+        """A file of another format, by their export: by default one to which a plain `YOLO` shows whole images.
+
+        Of a square one, or one of any size, it shows the middle; this class shows the whole image to each.
+        """
+        square = "imgsz" in given and len({*np.atleast_1d(given["imgsz"]).tolist()}) == 1
+        if square or given.get("dynamic"):
+            log.warning("a plain YOLO shows only the middle of an image to this export; leave imgsz and dynamic out")
+        return super().export(**given)
+
     def load(self, weights: Any = None) -> "MultiLabelYOLO":
         raise WorkbenchError(f"begin with the weights themselves: MultiLabelYOLO({str(weights)!r})")
 
@@ -258,7 +273,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Our settings for their arguments; what has no counterpart goes on to their trainer as it is."""
     usual = {**DEFAULT_CFG_DICT, "imgsz": 224, **given}
     ours = {ours: usual[theirs] for theirs, ours in OURS.items()} | {
-        "workers": min(usual["workers"], os.cpu_count() or 1),
+        "workers": min(usual["workers"], count_cores()),
         "precision": {"True": "auto", "False": "fp32"}.get(str(usual["amp"]), str(usual["amp"])),
         "device": "auto" if usual["device"] in (None, "") else usual["device"],
     }

@@ -1,6 +1,8 @@
+import json
 import logging
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from helpers import Hostile, ultralytics_checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.utils.checks import check_yaml
 
-from mlworkbench import WorkbenchError, build_model, fit
+from mlworkbench import MultiLabelYOLO, WorkbenchError, build_model, fit
 from mlworkbench.network.model import load_weights, save_weights, softmax_odds
 
 NAMES = ["cat", "dog", "hat"]
@@ -91,6 +93,64 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         load_weights(model, file)
     with pytest.raises(WorkbenchError, match="does not exist"):
         load_weights(model, tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("home", ["ultralytics.data.augment", "ultralytics.yolo.data.augment"])
+def test_a_checkpoint_of_ultralytics_8_0_is_no_damaged_file(tmp_path, monkeypatch, home):
+    """Its transforms are classes that are gone since, and so are its loss and the homes of its layers."""
+    from torchvision import transforms
+    from ultralytics.nn import modules
+
+    names = {home: ("CenterCrop", "ToTensor"), "ultralytics.yolo.utils.loss": ("v8ClassificationLoss",)}
+    for place in ("ultralytics.yolo", "ultralytics.yolo.data", "ultralytics.yolo.utils", *names):
+        monkeypatch.setitem(sys.modules, place, types.ModuleType(place))
+    old = [type(name, (), {"__module__": place}) for place, its in names.items() for name in its]
+    for kind in old:
+        setattr(sys.modules[kind.__module__], kind.__name__, kind)
+    for kind in (modules.Conv, modules.C2f, modules.Classify):
+        monkeypatch.setattr(kind, "__module__", "ultralytics.nn.modules")
+
+    def change(net):
+        crop, tensor, loss = (kind() for kind in old)
+        crop.h = crop.w = 32
+        net.transforms, net.criterion = transforms.Compose([crop, tensor]), loss
+
+    theirs = ultralytics_checkpoint(tmp_path / "old.pt", change=change)
+    named = torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "old.pt")
+    assert f"{home}.CenterCrop" in named
+    monkeypatch.undo()
+    model = build_model(tmp_path / "old.pt", NAMES)
+    assert torch.equal(model.net.model[0].conv.weight, theirs.model[0].conv.weight)
+    MultiLabelYOLO(tmp_path / "old.pt")
+    named = [its[1] for its in torch.serialization.get_safe_globals() if isinstance(its, tuple)]
+    assert f"{home}.CenterCrop" not in named  # nobody else's loading is changed
+
+
+def test_norms_keep_the_eps_and_momentum_of_a_checkpoint(tmp_path):
+    def change(net):
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps, module.momentum = 1e-3, 0.03
+                module.running_var.fill_(1e-3)  # so that eps matters
+
+    theirs = ultralytics_checkpoint(tmp_path / "old.pt", change=change).eval()
+    model = build_model(tmp_path / "old.pt", NAMES).eval()
+    model.head.load_state_dict(theirs.model[-1].linear.state_dict())
+    (tmp_path / "w.safetensors").write_bytes(save_weights(model))
+    mapping = json.loads(json.dumps(model.architecture))  # as run.json has it
+    again = load_weights(build_model(mapping, NAMES), tmp_path / "w.safetensors").eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for net in (model, again):
+            torch.testing.assert_close(net(images), theirs(images)[1])
+    assert {(m.eps, m.momentum) for m in again.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {(1e-3, 0.03)}
+    for norms in ({"eps": -1.0}, {"eps": "1"}, {"forward": 0.5}, [0.5]):
+        with pytest.raises(WorkbenchError, match="norms are .* expected eps and momentum, above 0 and up to 1"):
+            build_model({**mapping, "norms": norms}, NAMES)
+    for value in (0.5, None, torch.ones(1)):
+        ultralytics_checkpoint(tmp_path / "odd.pt", change=lambda net: setattr(net.model[0].bn, "eps", value))  # noqa: B023
+        with pytest.raises(WorkbenchError, match="eps or momentum of its norms differ"):
+            build_model(tmp_path / "odd.pt", NAMES)
 
 
 def test_damaged_hostile_and_foreign_checkpoints_are_refused(tmp_path):

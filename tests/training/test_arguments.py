@@ -14,7 +14,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from mlworkbench import MultiLabelYOLO, WorkbenchError
 from mlworkbench.settings import Settings
 from mlworkbench.training import ultralytics_arguments, ultralytics_route
-from mlworkbench.training.ultralytics_arguments import AUGMENTATIONS, FIXED, HONOURED, TAKEN, next_rate
+from mlworkbench.training.ultralytics_arguments import AUGMENTATIONS, FIXED, HONOURED, TAKEN, next_rate, recipe
 from mlworkbench.training.ultralytics_route import UltralyticsRoute
 
 LIBRARY = Path(ultralytics.__file__).parent
@@ -47,6 +47,12 @@ def test_those_honoured_are_those_that_the_trainer_reads():
     known = {name for name in DEFAULT_CFG_DICT if name in read}
     assert set(HONOURED) <= known
     assert known - {*HONOURED, *FIXED, *TAKEN} == set(READ_IN_VAIN)
+
+
+def test_frozen_layers_are_theirs_too():
+    assert recipe(Settings(route="ultralytics", freeze=4))["freeze"] == 4
+    assert recipe(Settings(route="ultralytics"))["freeze"] is None is DEFAULT_CFG_DICT["freeze"]
+    assert recipe(Settings(route="ultralytics", freeze=4, ultralytics={"freeze": [1]}))["freeze"] == [1]
 
 
 @pytest.mark.parametrize("name", sorted({*DEFAULT_CFG_DICT} - {*HONOURED, *FIXED, *TAKEN}))

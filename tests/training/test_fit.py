@@ -13,6 +13,7 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,9 @@ from mlworkbench.data.images import load_image
 from mlworkbench.exceptions import Interrupted
 from mlworkbench.network.batches import squared
 from mlworkbench.runs import folder as folder_of
+from mlworkbench.settings import Settings
 from mlworkbench.training import loop, recorder
-from mlworkbench.training.loop import Trainer
+from mlworkbench.training.loop import LoopRoute, Trainer
 
 fitting = import_module("mlworkbench.training.fit")
 
@@ -526,3 +528,33 @@ def test_several_processes_say_everything_once(demo_labels, tmp_path):
     out = launch(["-m", "--", "mlworkbench", "train"], demo_labels, 2, *options)
     said = out.splitlines()
     assert len(set(said)) == len(said) and [line.split()[0] for line in said[-2:]] == ["epoch", f"{tmp_path / 'run'}:"]
+
+
+@pytest.mark.slow
+def test_several_processes_drop_the_wrapper_of_the_head_epochs_and_send_no_statistics(demo_labels, tmp_path):
+    told = json.loads(
+        launch([str(PROJECT / "tests/training/wrappers.py")], demo_labels, 2, tmp_path / "run").splitlines()[-1]
+    )
+    assert told["wrappers"] == 2 and set(told["alive"]) == {1} and set(told["buffers are sent"]) == {False}
+
+
+@pytest.mark.parametrize("processes, batch, rough", [(2, 31, True), (2, 32, False), (1, 8, False)])
+def test_a_process_with_few_images_a_batch_is_told_of(caplog, processes, batch, rough):
+    rows = np.arange(64)
+    prepared = SimpleNamespace(rows=lambda _: rows, table=SimpleNamespace(source="labels.csv"))
+    job = SimpleNamespace(
+        settings=Settings(batch_size=batch),
+        prepared=prepared,
+        main=True,
+        processes=SimpleNamespace(num_processes=processes),
+    )
+    LoopRoute._make_batches(SimpleNamespace(job=job))
+    assert ("BatchNorm sees 15 images at once" in caplog.text) == rough == ("--batch 32" in caplog.text)
+
+
+def test_layers_that_cannot_be_frozen_are_refused_and_random_ones_warned_of(demo_labels, tmp_path, caplog):
+    with pytest.raises(WorkbenchError, match="freeze is 10; expected at most 9, the last of 10 layers learns"):
+        fit(read_labels(demo_labels), tmp_path / "all", freeze=10, **TINY)
+    assert not (tmp_path / "all" / "run.json").exists()
+    fit(read_labels(demo_labels), tmp_path / "some", freeze=9, **{**TINY, "epochs": 1})
+    assert "starts from random weights, and freeze keeps 9 layers so" in caplog.text

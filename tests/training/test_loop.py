@@ -64,7 +64,13 @@ def test_the_same_seed_gives_the_same_weights(five):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"accumulate": 2, "loss": "asl"}, {"head_epochs": 1, "flip": True, "crop": True}, {"positive_weight": 4.0}],
+    [
+        {},
+        {"accumulate": 2, "loss": "asl"},
+        {"head_epochs": 1, "flip": True, "crop": True},
+        {"positive_weight": 4.0},
+        {"freeze": 3},
+    ],
     ids=str,
 )
 def test_replayed_steps_are_those_that_were_recorded(five, monkeypatch, settings):
@@ -157,6 +163,21 @@ def test_only_the_last_layer_learns_in_the_head_epochs_and_all_of_it_later(five)
     changed = [{name for name in start if not torch.equal(start[name], state[name])} for state in states]
     assert changed[0] == changed[1] == {name for name in start if ".linear." in name}
     assert len(changed[2]) > 0.9 * len(start) and any("running_mean" in name for name in changed[2])
+
+
+def test_frozen_layers_keep_weights_and_statistics_and_the_others_learn(five):
+    model = build_model("yolov8n-cls.yaml", NAMES)
+    start = copy.deepcopy(model.state_dict())
+    trainer, _ = learn(five, epochs=3, freeze=4, head_epochs=1, model=model)
+    for state in (trainer.model.state_dict(), trainer.average.state_dict()):
+        changed = {int(name.split(".")[2]) for name in start if not torch.equal(state[name], start[name])}
+        assert changed == {4, 5, 6, 7, 8, 9}
+    images, targets, rows = five.__getitems__(range(5))
+    inner = trainer.model.layers[4].register_full_backward_hook(lambda _, into, __: reached.append(into[0]))
+    reached = []
+    trainer.step((images, targets, rows))
+    inner.remove()
+    assert reached == [None]  # nothing is computed for the layers below, which is what makes it faster
 
 
 def test_the_average_follows_by_hand(five):

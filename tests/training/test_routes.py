@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import PROJECT, SHARED
-from helpers import CLOSE, Hostile, Killed, killed_at, ultralytics_checkpoint
+from helpers import CLOSE, Hostile, Killed, blocks, killed_at, ultralytics_checkpoint
 from packaging.version import Version
 from PIL import Image
 
@@ -120,9 +120,50 @@ print(*(float(p) for p in result.probs.data))
             capture_output=True, text=True, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        said = np.array(done.stdout.split(), float)
+        said = np.array(done.stdout.splitlines()[-1].split(), float)
         np.testing.assert_allclose(said, expected, atol=0.01)  # another JPEG decoder
         assert abs(said.sum() - 1) > 0.01  # no softmax
+
+
+def test_a_plain_yolo_sees_the_whole_image_at_any_size_and_in_its_exports(theirs, tmp_path, caplog):
+    """Of an image three times as wide as high, by a network that tells much apart."""
+    from ultralytics import YOLO
+
+    checkpoint = torch.load(theirs.folder / folder_of.ULTRALYTICS_BEST, weights_only=False)
+    net, image = checkpoint["model"], blocks((96, 32), 4)
+    norms = [layer for layer in net.float().modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # statistics of the one batch that follows
+    with torch.no_grad():
+        net.train()(torch.from_numpy(np.stack([blocks((32, 32), i) for i in range(16)])).permute(0, 3, 1, 2) / 255)
+    for layer in norms:
+        layer.momentum = 0.1
+    torch.nn.init.normal_(net.model[-1].linear.weight, 0, 0.2)
+    net.eval()
+    torch.save(checkpoint, tmp_path / "best.pt")
+    image.save(tmp_path / "wide.png")
+
+    def seen_as(size, box=None):
+        shown = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box), np.float32) / 255
+        return net(torch.from_numpy(shown).permute(2, 0, 1)[None])[0].detach()
+
+    whole, middle = seen_as((32, 32)), seen_as((32, 32), (32, 0, 64, 32))
+    assert (whole - middle).abs().max() > 0.1
+    plain = YOLO(tmp_path / "best.pt")
+    exported = plain.export(format="torchscript", verbose=False)
+    for model, options, expected in (
+        (plain, {}, whole),
+        (plain, {"imgsz": 64}, whole),
+        (YOLO(exported, task="classify"), {}, seen_as((31, 32))),
+        (mw.MultiLabelYOLO(tmp_path / "best.pt"), {}, whole),
+        (mw.MultiLabelYOLO(exported), {}, seen_as((31, 32))),
+    ):
+        said = model.predict(tmp_path / "wide.png", verbose=False, **options)[0].probs.data
+        np.testing.assert_allclose(said, expected, atol=0.02)  # torch's resize and Pillow's differ by one in 255
+    assert "only the middle" not in caplog.text
+    mw.MultiLabelYOLO(tmp_path / "best.pt").export(format="torchscript", imgsz=64)
+    assert "a plain YOLO shows only the middle of an image to this export" in caplog.text
 
 
 def test_the_run_folder_is_the_same_and_their_files_lie_beside(theirs):
@@ -327,7 +368,7 @@ def test_multi_label_yolo_as_ultralytics_users_know_it(table, tmp_path, monkeypa
     Run(folder).save_thresholds(thresholds)
     wide = model.predict(file, imgsz=64, verbose=False)[0]
     assert wide.present == [n for c, n in model.names.items() if wide.probs.data[c] >= 0.5]
-    exported = mw.MultiLabelYOLO(model.export(format="torchscript"))
+    exported = mw.MultiLabelYOLO(model.export(format="torchscript", imgsz=32))
     np.testing.assert_allclose(exported.predict(file, verbose=False)[0].probs.data, result.probs.data, **CLOSE)
     for call in (lambda: model.load("x.pt"), model.tune, lambda: model.val(data="x"), model.train):
         with pytest.raises(WorkbenchError):
