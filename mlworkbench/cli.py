@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .exceptions import LabelFaults, WorkbenchError
-from .parser import make_parser
+from .parser import parse
 from .settings import Settings, refuse_other, typed
 from .text import by_reason, printable, shortened
 
@@ -26,10 +26,9 @@ OF_LABELS = ("root", "classes", "splits", "corrections", "tag_delimiter")  # opt
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 failed on the way, 2 refused, 130 interrupted."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    args = parse(argv)
     if args.command is None:
-        parser.print_help()
+        args.parser.print_help()
         return 0
     for stream in (sys.stdout, sys.stderr):  # a console of another encoding than a class name's must not end a command
         if isinstance(stream, io.TextIOWrapper):
@@ -244,6 +243,7 @@ def _tune(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from .data.corrections import read_corrections
     from .files import write_json
+    from .runs.folder import THRESHOLDS
     from .runs.other import evaluate_labels
     from .runs.run import Run
     from .scoring.prevalence import read_prevalence
@@ -261,6 +261,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     what = args.split if args.labels is None else args.labels
     print_scores(scores, what, args.prevalence)
+    tuned = (Path(args.run) / THRESHOLDS).exists()
+    if not tuned:
+        _tell("each class is called present from 0.5 on, since no thresholds were tuned yet")
+    _next("errors" if tuned else "tune", args.run)
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -373,6 +377,7 @@ def _errors(args: argparse.Namespace) -> None:
     if args.out is None:
         words = ranked.head(20).assign(label=ranked.label.map({1: "present", 0: "absent"}))
         print(words.to_string(index=False, formatters={"probability": number, "score": number}))
+        _tell("all of them go into a file with --out FILE; notebook 04 shows the images, and asks")
     else:
         write_whole(args.out, _csv(ranked))
         print(f"{len(ranked):,} labels, the most suspect first: {args.out}")

@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:
     """Read JSON, or raise WorkbenchError naming the file."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise WorkbenchError(f"{path} does not exist; is {path.parent} a run folder?") from None
     except (OSError, ValueError) as error:
         raise WorkbenchError(f"{path} is no readable JSON: {error}") from None

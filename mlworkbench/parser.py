@@ -1,12 +1,15 @@
 """Parser of the command line: what each command takes. Settings bring their own flags and help."""
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .settings import Settings, default_text
+from .text import did_you_mean
 
 FIRST_STEPS = """first steps:
   mlworkbench lab                              the notebooks, or without them:
@@ -16,8 +19,23 @@ FIRST_STEPS = """first steps:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.set_defaults(parser=self)  # of a command's, the command's own
+
     def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for; what a command does not know is refused by its own parser, so that its --help is named."""
+    args, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        near = did_you_mean(unknown[0], args.parser._option_string_actions)
+        args.parser.error(f"unknown: {' '.join(unknown)}{near}")
+    return args
 
 
 def make_parser() -> argparse.ArgumentParser:

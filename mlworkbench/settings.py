@@ -7,7 +7,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, NoReturn, get_args
 
 from .exceptions import WorkbenchError
-from .text import shortened
+from .text import did_you_mean, shortened
 
 ROUTES = ("loop", "ultralytics", "probe")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -194,7 +194,7 @@ def default_text(known: Field) -> str:
 def _field(name: str) -> Field:
     known = {each.name: each for each in fields(Settings)}
     if name not in known:
-        raise WorkbenchError(f"unknown setting {name!r}; expected one of {', '.join(known)}")
+        raise WorkbenchError(f"unknown setting {name!r}; expected one of {', '.join(known)}{did_you_mean(name, known)}")
     return known[name]
 
 

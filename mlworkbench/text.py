@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -82,6 +83,11 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean …?" with the known name that is most like a word, or "" where none is."""
+    return "".join(f"; did you mean {name}?" for name in get_close_matches(word, list(known), 1))
 
 
 def shortened(text: object, most: int = 40) -> str:

@@ -424,3 +424,39 @@ def test_suspects_of_a_network_that_has_learnt_too_little_are_told_with_that(sco
     capsys.readouterr()
     assert main(["errors", str(scored_run)]) == 0
     assert "learnt" in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant", "of"),
+    [
+        (["train", "x.csv", "--run", "y", "--img-size", "64"], "--imgsz", "mlworkbench train --help"),
+        (["trian", "x.csv"], "train", "mlworkbench --help"),
+        (["tune", "y", "--objective", "f-1"], "f1", "mlworkbench tune --help"),
+    ],
+)
+def test_a_word_that_is_mistyped_is_answered_by_the_one_that_is_meant(capsys, words, meant, of):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert f"; did you mean {meant}?; see {of}\n" in capsys.readouterr().err
+
+
+def test_what_is_near_a_run_or_a_setting_leads_to_it(scored_run, tmp_path, capsys):
+    for inside in ("checkpoints", "checkpoints/best.safetensors"):
+        assert f"name the run itself, {scored_run}\n" in refused(capsys, "tune", scored_run / inside)
+    assert "is a run folder" not in refused(capsys, "evaluate", scored_run.parent)
+    assert "did you mean patience?" in refused(capsys, "train", "x.csv", "--run", tmp_path, "--set", "patince", "3")
+    assert "there is nothing of this name" in refused(capsys, "predict", scored_run, "neww")
+
+
+def test_evaluate_says_that_nothing_was_tuned_and_what_comes_next(scored_run, capsys):
+    file = scored_run / "thresholds.json"
+    kept = file.read_bytes() if file.exists() else None
+    file.unlink(missing_ok=True)
+    assert main(["evaluate", str(scored_run)]) == 0
+    told = capsys.readouterr().err
+    assert "no thresholds were tuned yet" in told and f"next: mlworkbench tune {scored_run}" in told
+    if kept is not None:
+        file.write_bytes(kept)
+        assert main(["evaluate", str(scored_run)]) == 0
+        assert f"next: mlworkbench errors {scored_run}" in capsys.readouterr().err

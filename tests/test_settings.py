@@ -178,7 +178,7 @@ def test_the_page_on_training_has_the_further_settings():
 
 
 # Notebooks begin with the built-in images, for which this is enough.
-OTHERWISE = {"image_size": 96, "epochs": 16}
+OTHERWISE = {"image_size": [96], "epochs": [18, 12]}
 
 
 def test_notebooks_begin_with_the_settings_defaults():
@@ -190,7 +190,7 @@ def test_notebooks_begin_with_the_settings_defaults():
             name, value = node.target.id, ast.literal_eval(node.value)
             if hasattr(Settings, name):
                 found.add(name)
-                assert value == OTHERWISE.get(name, getattr(Settings(), name)), (path.name, name)
+                assert value in OTHERWISE.get(name, [getattr(Settings(), name)]), (path.name, name)
                 assert type(value).__name__ == node.annotation.id
     assert found == {
         "model",

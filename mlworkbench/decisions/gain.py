@@ -18,6 +18,8 @@ from .tuning import DRAWN, FEW, Curves, drawn_thresholds, served, tune_threshold
 FOLDS, REPEATS = 10, 4
 SPREAD = 3 / 2  # of the variance: what the jackknife does not see, that thresholds vary with the images (decision 038)
 NAMED = 10  # classes that a remark names
+MORE = "More epochs, more images, or trained weights to begin with (--model NAME.pt) may help."
+FEWEST = "F1 takes false alarms for found positives of rare classes; the objective cost at 1 makes the fewest mistakes."
 
 
 def tuning_gain(
@@ -114,6 +116,7 @@ def remarks(predictions: Predictions, thresholds: Thresholds) -> list[str]:
         found.append(
             f"Against 0.5 these thresholds change {changed:,} of {int(known.sum()):,} decisions on {its.split}: "
             f"{wrong:,} are wrong, {than} the {before:,} at 0.5."
+            + (f" {FEWEST}" if wrong > before and its.objective in ("f1", "fbeta") else "")
         )
     if its.confidence is not None:
         whose = f"all {len(its.class_names)} classes at once" if its.jointly else "each class by itself"
@@ -143,14 +146,17 @@ def learning_remark(its: Thresholds) -> str:
     if True not in (its.learnt or ()):
         return (
             f"None of the {classes} classes is learnt: the network ranks the images of {its.split} no better than "
-            f"chance would{so}. More epochs, more images, or trained weights to begin with (--model NAME.pt) may help."
+            f"chance would{so}. {MORE}"
         )
-    rows = its.to_dict()["classes"].values()
-    asked = any(row["met"] for row in rows if row["learnt"] is False)
-    done = "tuned all the same, as asked" if asked else "left out where thresholds are tuned"
+    rows = its.to_dict()["classes"].items()
+    asked = any(row["met"] for _, row in rows if row["learnt"] is False)
+    never = [name for name, row in rows if row["learnt"] is False and row["threshold"] >= 1]
+    done = "tuned all the same, as asked" if asked else "left out where thresholds are tuned, and stay at 0.5"
+    if never:
+        done += f", or at 1, never called present, where that is not right more often than not: {_listed(never)}"
     return (
         f"{len(names)} of {classes} classes are not learnt, the ranking of {its.split} cannot be told from chance: "
-        f"{_listed(names)}. They are {done}."
+        f"{_listed(names)}. They are {done}. {MORE}"
     )
 
 

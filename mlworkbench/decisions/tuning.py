@@ -354,7 +354,7 @@ def _checked(objective: str, target: float | None, confidence: float | None = No
     what, most = wanted
     if target is None or not 0 < target <= most:
         raise WorkbenchError(
-            f"objective {objective!r} needs as target {what}, above 0 and at most {most:g}; got {target}"
+            f"objective {objective!r} needs as target {what}, above 0 and at most {most:g} (--target); got {target}"
         )
     return target
 

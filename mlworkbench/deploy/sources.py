@@ -43,7 +43,8 @@ def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
         return root or path.parent, _paths_in(path)
     files = _only_images(source, map(Path, glob.glob(str(source), recursive=True)))
     if not files:
-        raise WorkbenchError(f"{str(source)!r} names no image, folder, glob or file of image paths")
+        why = "" if path.exists() else ": there is nothing of this name"
+        raise WorkbenchError(f"{str(source)!r} names no image, folder, glob or file of image paths{why}")
     start = Path(os.path.commonpath([file.parent for file in files]))
     return start, [file.relative_to(start).as_posix() for file in files]
 

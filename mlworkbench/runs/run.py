@@ -51,8 +51,11 @@ class Run:
     def state(self) -> dict[str, Any]:
         """The content of `run.json`."""
         file = self.folder / folder_of.STATE
-        if not file.exists() and next(self.folder.glob(f"*/{folder_of.STATE}"), None):
-            raise WorkbenchError(f"{self.folder} holds runs and is none: mlworkbench runs {self.folder} lists them")
+        if not file.exists():
+            if next(self.folder.glob(f"*/{folder_of.STATE}"), None):
+                raise WorkbenchError(f"{self.folder} holds runs and is none: mlworkbench runs {self.folder} lists them")
+            if above := next(filter(folder_of.holds_run, self.folder.parents), None):
+                raise WorkbenchError(f"{self.folder} is part of a run: name the run itself, {above}")
         state = read_json(file)
         if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
             raise WorkbenchError(f"{file} is of no version that this package reads")
