@@ -14,7 +14,7 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         cores = min(cores, len(os.sched_getaffinity(0)))
     try:
-        share, period = map(int, QUOTA.read_text().split())
+        share, period = map(int, QUOTA.read_text(encoding="ascii").split())
     except (OSError, ValueError):  # no such file, or no quota
         return cores
     return min(cores, max(1, math.ceil(share / period)))

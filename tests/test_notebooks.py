@@ -67,7 +67,7 @@ def test_notebooks_narrate_and_call():
 
 NAMES = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "$x^2$", r"\\(y\\)", "=1+1", "N/A", "null", "a_b*c*",
-    "ü 图 ", "&lt;b&gt;", "%d {x}", "-1", "[0, 1]", "two words",
+    "ü 图 ", "&lt;b&gt;", "%d {x}", "-1", "[0, 1]", "two words", "{{ 7 * 7 }}", "</style>",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -202,7 +203,7 @@ def test_predicting_decodes_each_image_once(tiny_run, picture, tmp_path, monkeyp
         picture(f"many/{i:02}.png", seed=i)
     (tmp_path / "many" / "07.png").write_bytes(b"no image")
     opened, real = Counter(), images._open
-    monkeypatch.setattr(images, "_open", lambda file, **options: opened.update([file.name]) or real(file, **options))
+    monkeypatch.setattr(images, "_open", lambda file, **how: opened.update([Path(file.name).name]) or real(file, **how))
     frame, bad = predict(tiny_run, tmp_path / "many")
     assert opened == Counter({f"{i:02}.png": 1 for i in range(40)}) and len(frame) == 39
     assert [path for path, _ in bad] == ["07.png"] and "07.png" not in set(frame.image_path)
