@@ -88,6 +88,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check(args: argparse.Namespace) -> None:
     from .data.prepare import TooFewImages, prepare
+    from .data.splits import origin
     from .files import write_json
 
     _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
@@ -109,7 +110,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.json is not None:
             write_json(args.json, found)
     sizes = "  ".join(f"{name} {size:,}" for name, size in found["splits"].items())
-    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}")
+    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}\n{origin(table, settings.seed)}")
     _print_quarantine(table.source, found["quarantine"])
     kinds = Counter[str]()
     for kind, message in prepared.warnings:

@@ -171,13 +171,13 @@ def read_labels(
         given={name: value for name, value in options.items() if value is not None},
         split=None if split is None else split[kept],
         group=np.array(read.group, dtype=object)[kept] if read.layout.group is not None else None,
-        notes=(*read.notes, *_un_read_splits(seen, source, told)),
+        notes=(*read.notes, *_unread_splits(seen, source, told)),
         extra={name: np.array(values, dtype=object)[kept] for name, values in read.extra.items()},
     )
-    return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
+    return table if splits is None else replace(table, split=read_splits(Path(splits), table.paths))
 
 
-def _un_read_splits(seen: Look, source: Path, told: Told) -> list[tuple[str, str]]:
+def _unread_splits(seen: Look, source: Path, told: Told) -> list[tuple[str, str]]:
     """Columns that look like a split beside classes that were chosen by name, and are none of them."""
     return [
         (
@@ -267,7 +267,7 @@ def read_class_names(file: Path) -> list[str]:
     return names
 
 
-def _read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
+def read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
     """The split of every path, from a file `image_path,split`."""
     found = read_table(file, "splits file")
     known: dict[str, str] = {}
