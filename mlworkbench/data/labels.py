@@ -114,7 +114,7 @@ def read_labels(
         raise WorkbenchError(
             f"{source} is a folder and no labels file; "
             + (
-                f"the one in it is {own}"
+                f"the one in it is {own}; mlworkbench import makes another"
                 if own.is_file()
                 else f"that is a table with a {HEADER} (docs/labels.md); labels of other kinds in it: {command(source)}"
             )
