@@ -70,6 +70,10 @@ def _read(args: argparse.Namespace, own: Mapping[str, Any] = {}) -> Any:
     from .data.corrections import correct, read_corrections
     from .data.labels import read_labels
 
+    if (folder := Path(args.labels)).is_dir() and not (folder / "labels.csv").is_file():
+        from .imports.door import what_folder
+
+        raise WorkbenchError(what_folder(folder))
     options = {name: getattr(args, name) for name in OF_LABELS if name != "corrections"}
     table = read_labels(args.labels, *(own.get(name) if text is None else text for name, text in options.items()))
     return table if args.corrections is None else correct(table, read_corrections(args.corrections))
@@ -83,6 +87,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check(args: argparse.Namespace) -> None:
     from .data.prepare import TooFewImages, prepare
+    from .data.splits import origin
     from .files import write_json
 
     _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
@@ -104,7 +109,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.json is not None:
             write_json(args.json, found)
     sizes = "  ".join(f"{name} {size:,}" for name, size in found["splits"].items())
-    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}")
+    print(f"{len(table):,} rows, {len(table.class_names)} classes\n{sizes}\n{origin(table, settings.seed)}")
     _print_quarantine(table.source, found["quarantine"])
     kinds = Counter[str]()
     for kind, message in prepared.warnings:
@@ -159,7 +164,7 @@ def _import(args: argparse.Namespace) -> None:
     given["classes"] = () if args.classes_file is None else tuple(read_class_names(args.classes_file))
     print(import_labels(args.source, args.out, Told(**given)))
     print(f"written: {args.out}")
-    _next("check", args.out)
+    _next("check", args.out, *([] if args.root is None else ["--root", args.root]))
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -99,6 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("source", metavar="SOURCE", type=Path, help="table, JSON or XML file, or folder")
     sub.add_argument("--out", required=True, type=Path, metavar="LABELS", help="labels file to write, above the images")
     sub.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (default: looked for)")
+    sub.add_argument("--root", type=Path, metavar="DIR", help="where paths start in LABELS (default: its folder)")
     sub.add_argument("--image-column", metavar="NAME", help="column of the image paths (default: found)")
     sub.add_argument("--image-suffix", metavar=".jpg", help="extension of image names that have none (default: found)")
     sub.add_argument("--strip-prefix", metavar="TEXT", help="beginning of the image paths that is to be left out")

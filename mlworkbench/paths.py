@@ -1,5 +1,6 @@
 """Paths on every system: of other drives and of foreign machines, and where a home and a cache are."""
 
+import itertools
 import os
 import stat
 import tempfile
@@ -36,6 +37,25 @@ def common_folder(folders: Sequence[str]) -> str:
     if len(drives) > 1:
         raise WorkbenchError(f"paths from one folder lie on the drives {', '.join(drives)}; copy all of them onto one")
     return os.path.commonpath(folders)
+
+
+def home_of(folders: Sequence[str]) -> Path:
+    """The lowest folder that these absolute ones lie in, named from the working folder where it is below that."""
+    above = common_folder(folders)
+    here = relative(above, os.path.realpath(os.curdir))
+    return Path(above if here.startswith("..") else here)
+
+
+def is_fit(folder: Path) -> bool:
+    """Whether a file may be proposed in a folder: it can be written, is no root, and does not hold the user's home."""
+    real, home = os.path.realpath(folder), os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111
+    return os.access(real, os.W_OK) and os.path.dirname(real) != real and not (real != home and is_inside(home, real))  # noqa: PTH120
+
+
+def free(*wanted: Path) -> Path:
+    """The first of these files that is not there yet, or the last with the first number that makes it so."""
+    numbered = (wanted[-1].with_stem(f"{wanted[-1].stem}-{number}") for number in itertools.count(2))
+    return next(file for file in itertools.chain(wanted, numbered) if not file.exists())
 
 
 def is_foreign(path: str, home: str | Path) -> bool:

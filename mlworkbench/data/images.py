@@ -40,6 +40,7 @@ SUFFIXES = (
     ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c",
     ".tga", ".icb", ".vda", ".vst", ".pcx", ".ico",
 )  # fmt: skip
+OUTSIDE = "outside the image root"  # begins the reason of an image that is there, but elsewhere
 # What a file begins with that is given as an image and is none, and what to do about it.
 OTHERS = [
     (re.compile(start, re.DOTALL | re.IGNORECASE), told)
@@ -114,7 +115,7 @@ def locate(image_path: str, root: Path) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
         raise ImageFault(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
     if not is_inside(file, inside):
-        raise ImageFault(f"outside the image root {root}")
+        raise ImageFault(f"{OUTSIDE} {root}")
     if not stat.S_ISREG(mode):
         raise ImageFault("not a regular file")
     return Path(file)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from ..tables.ask import command
 from ..tables.cells import TAG_DELIMITERS, split_of
 from ..tables.columns import PATH_COLUMNS, Look, Told
 from ..tables.frames import frame_file
-from ..tables.layout import EXPECTED, layout_of, no_utf8, open_canonical
+from ..tables.layout import EXPECTED, HEADER, layout_of, no_utf8, open_canonical
 from ..tables.rows import NOT_UTF8, open_regular, read_table
-from ..text import mark_path, short, unmark_path
+from ..text import mark_path, mark_text, short, unmark_path
 from .rows import SPLITS, CheckedRows
 
 SPLIT_COLUMN = "split"
@@ -113,7 +113,11 @@ def read_labels(
         own = source / "labels.csv"
         raise WorkbenchError(
             f"{source} is a folder and no labels file; "
-            + (f"the one in it is {own}" if own.is_file() else f"to make one of it: {command(source)}")
+            + (
+                f"the one in it is {own}; mlworkbench import makes another"
+                if own.is_file()
+                else f"that is a table with a {HEADER} (docs/labels.md); labels of other kinds in it: {command(source)}"
+            )
         )
     start = Path(root) if root is not None else source.parent
     names = (
@@ -147,6 +151,7 @@ def read_labels(
     else:
         names, patterns = read.lists(names, beside if left_over else None)
     read.tell_bad_cells()
+    read.note_blanks()
     kept = read.without_repeats(patterns)
     split = read.splits()
     if read.faults:
@@ -169,7 +174,7 @@ def read_labels(
         notes=(*read.notes, *_unread_splits(seen, source, told)),
         extra={name: np.array(values, dtype=object)[kept] for name, values in read.extra.items()},
     )
-    return table if splits is None else replace(table, split=_read_splits(Path(splits), table.paths))
+    return table if splits is None else replace(table, split=read_splits(Path(splits), table.paths))
 
 
 def _unread_splits(seen: Look, source: Path, told: Told) -> list[tuple[str, str]]:
@@ -212,10 +217,20 @@ def save_labels(table: LabelTable, file: Path) -> dict[Path, bytes]:
     for name in table.class_names:
         if not name.strip() or "\n" in name or "\r" in name:
             raise WorkbenchError(f"class name {name!r} does not fit on a line of classes.txt")
-    extra = {name: values for name in ("split", "group") if (values := getattr(table, name)) is not None}
-    columns = [map(mark_path, table.paths), _list_cells(table.y), *extra.values()]
-    rows = write_csv(zip(*columns, strict=True), ("image_path", "labels", *extra))
+    rows = _rows(table, {"labels": _list_cells(table.y)})
     return {file.parent / "classes.txt": "".join(f"{name}\n" for name in table.class_names).encode(), file: rows}
+
+
+def save_columns(table: LabelTable) -> bytes:
+    """The bytes of a labels file with a column for each class, which needs no `classes.txt`."""
+    cells = np.array(["0", "1", ""], dtype=object)[table.y.T]
+    return _rows(table, dict(zip(map(mark_text, table.class_names), cells, strict=True)))
+
+
+def _rows(table: LabelTable, labels: Mapping[str, Iterable[Any]]) -> bytes:
+    extra = {name: values for name in ("split", "group") if (values := getattr(table, name)) is not None}
+    columns = [map(mark_path, table.paths), *labels.values(), *extra.values()]
+    return write_csv(zip(*columns, strict=True), ("image_path", *labels, *extra))
 
 
 def _list_cells(y: np.ndarray) -> Iterator[str]:
@@ -252,7 +267,7 @@ def read_class_names(file: Path) -> list[str]:
     return names
 
 
-def _read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
+def read_splits(file: Path, paths: np.ndarray) -> np.ndarray:
     """The split of every path, from a file `image_path,split`."""
     found = read_table(file, "splits file")
     known: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """Preparation: from a labels file to images that can be trained on, checked, set aside, split."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..exceptions import WorkbenchError
+from ..paths import home_of
 from ..progress import progress_bar
 from ..settings import Settings
 from ..tables.ask import command, safe
@@ -17,7 +19,7 @@ from ..tables.columns import Told
 from ..text import by_reason, short
 from .duplicates import joined_groups, linked_rows, rows_together
 from .finder import Folders, find_images, why
-from .images import ImageFault, ImageInfo, check_images, images_hash
+from .images import OUTSIDE, SUFFIXES, ImageFault, ImageInfo, check_images, images_hash
 from .labels import SPLITS, LabelTable
 from .splits import completed_split, stratified_split
 
@@ -119,6 +121,9 @@ def prepare(
     reasons = [str(item) for item in found if isinstance(item, ImageFault)]
     quarantine = pd.DataFrame({"line": table.lines[bad], "image_path": table.paths[bad], "reason": reasons})
     causes = misnamed(table, quarantine.image_path[quarantine.reason == "missing"].tolist())
+    causes += _outside(
+        table, [path for path, reason in zip(table.paths[bad], reasons, strict=True) if reason.startswith(OUTSIDE)]
+    )
     if bad.mean() > max_quarantine or not infos:
         first = quarantine.iloc[0]
         too_many = f"more than {max_quarantine * 100:g}%" if bad.mean() > max_quarantine else "and none is left"
@@ -175,6 +180,17 @@ def misnamed(table: LabelTable, missing: list[str]) -> list[str]:
         *causes,
         f"to have the paths written as the files are: {command(table.source, *options, told=_told(table))}",
     ]
+
+
+def _outside(table: LabelTable, outside: list[str]) -> list[str]:
+    """The command that makes a labels file above images which lie outside the root, which are there."""
+    images = [path for path in outside if path.lower().endswith(SUFFIXES)]
+    folders = [os.path.dirname(os.path.realpath(table.root / path)) for path in images]  # noqa: PTH120
+    if not folders:
+        return []
+    inside = [os.path.realpath(table.root)] * (len(outside) < len(table))
+    way = command(table.source, told=_told(table), images=home_of([*inside, *folders]))
+    return [f"{len(folders):,} images lie outside the root; a labels file above them: {way}"]
 
 
 def _other_root(root: Path, cause: str, detail: str) -> Path | None:

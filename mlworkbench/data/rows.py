@@ -12,7 +12,6 @@ from ..tables.ask import Asks, command, joined_doubt, safe
 from ..tables.cells import (
     UNKNOWN,
     Meanings,
-    is_blank,
     joined_names,
     label_of,
     list_values,
@@ -95,7 +94,6 @@ class CheckedRows(Apart):
         self._tell_wrong_cells(wrong)
         patterns = np.array(labels, np.int8).reshape(len(labels), len(own))
         self._refuse_doubt(patterns, lambda place: self.cells[place], blank_told=False)
-        self._note_blanks(patterns)
         return (own, patterns) if given is None else (given, patterns[:, [own.index(name) for name in given]])
 
     def _tell_wrong_cells(self, wrong: dict[int, list[int]]) -> None:
@@ -113,17 +111,11 @@ class CheckedRows(Apart):
                 what = f"{short(self.cells[place][c])} in column {name!r} is no label; expected 0, 1 or -1 (unknown)"
                 self.bad.setdefault(place, what)
 
-    def _note_blanks(self, patterns: np.ndarray) -> None:
+    def note_blanks(self) -> None:
         """Say that blank cells are taken as unknown."""
-        if (patterns < 0).any() and not self.bad and not self.faults:
-            unknown = np.flatnonzero((patterns < 0).any(1)).tolist()
-            times = self.times
-            blanks = sum(int(times[place]) * sum(map(is_blank, self.cells[place])) for place in unknown)
-            if blanks:
-                way = command(self.source, "--blank", "absent", told=self.told)
-                self.notes.append(
-                    ("blank", f"{blanks:,} blank cells are taken as unknown; if blank means absent: {way}")
-                )
+        if not self.faults and (blanks := self.blanks()):
+            way = command(self.source, "--blank", "absent", told=self.told)
+            self.notes.append(("blank", f"{blanks:,} blank cells are taken as unknown; if blank means absent: {way}"))
 
     def tags(self, names: list[str] | None, delimiter: str, beside: Path | None) -> tuple[list[str], np.ndarray]:
         """Class names, and labels [K, C] of the distinct cells, each the names of what is present."""

@@ -1,12 +1,33 @@
 """Stratified splits that keep groups of images whole."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from .labels import SPLITS
+from ..exceptions import WorkbenchError
+from .labels import SPLITS, LabelTable, read_splits
 
 FRACTIONS = (0.70, 0.15, 0.15)
+
+
+def origin(table: LabelTable, seed: int) -> str:
+    """Where the splits of a table come from, and what else could give them: a file beside the labels file."""
+    file = table.given.get("splits")
+    if file is not None or table.split is not None:
+        return f"splits from {'the column split' if file is None else file}"
+    shares = "/".join(f"{100 * share:.0f}" for share in FRACTIONS)
+    beside = [file for file in sorted(table.source.parent.glob("splits*.csv")) if _gives(file, table)]
+    others = "".join(f"; --splits {shlex.quote(str(file))} takes those of that file" for file in beside[:1])
+    return f"splits drawn ({shares}, seed {seed}){others}"
+
+
+def _gives(file: Path, table: LabelTable) -> bool:
+    try:
+        return bool(len(read_splits(file, table.paths)))
+    except WorkbenchError:
+        return False
 
 
 def stratified_split(y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..data.images import OUTSIDE
 from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..network.infer import Predictor
@@ -17,7 +18,7 @@ from ..scoring.predictions import Predictions
 from ..text import number, printable
 from .sources import images_of
 
-ELSEWHERE = ("missing", "outside the image root")  # what is wrong with a path that starts in another folder
+ELSEWHERE = ("missing", OUTSIDE)  # what is wrong with a path that starts in another folder
 Aside = list[tuple[str, str]]  # path and reason
 
 

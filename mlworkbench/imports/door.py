@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.labels import LabelTable, read_labels, save_labels
+from ..data.labels import LabelTable, read_labels, save_columns, save_labels
 from ..data.rows import SPLITS
 from ..exceptions import WorkbenchError
 from ..files import write_whole
+from ..paths import free
 from ..tables.ask import command
 from ..tables.cells import split_of
 from ..tables.columns import plain
@@ -51,11 +52,12 @@ class Imported:
 
     def __str__(self) -> str:
         y, names = self.table.y, self.table.class_names
-        present = (y == 1).sum(0)
+        unknown = int((y < 0).all(1).sum())
         lines = [
-            f"{self.what}: {len(y):,} images, {len(names)} classes, {present.sum():,} labels; "
-            f"{(y < 1).all(1).sum():,} images show none of them; "
-            f"{self.unlabelled:,} images beside them are not named by the source"
+            f"{self.what}: {len(y):,} images, {len(names)} classes, {(y == 1).sum():,} labels; "
+            f"{(y < 1).all(1).sum() - unknown:,} images show none of them; "
+            + f"of {unknown:,} nothing is known; " * (unknown > 0)
+            + f"{self.unlabelled:,} images beside them are not named by the source"
         ]
         if self.table.split is not None:
             sizes = {name: int((self.table.split == name).sum()) for name in SPLITS}
@@ -76,16 +78,17 @@ def class_counts(names: list[str], y: np.ndarray) -> str:
 def import_labels(source: str | Path, out: str | Path, told: Told | None = None) -> Imported:
     """Write a labels file, and `classes.txt` beside it, of what another tool wrote; what it is, its content tells.
 
-    Paths in it start at the folder of `out`. Existing files are not replaced, but for a `classes.txt` of the same
-    names. What is written is what `read_labels` reads.
+    Paths in it start at the folder of `out`, or at the `root` that is told. Existing files are not replaced: beside a
+    `classes.txt` of other names the header holds those of the classes. What is written is what `read_labels` reads.
 
     Raises
     ------
     WorkbenchError : nothing that is known, at fault, no label or no image at all, or `out` is there already
     """
-    source, out, told = Path(source), Path(out), told or Told()
+    source, out = Path(source), Path(out)
+    told = replace(told or Told(), out=out)
     if out.exists():
-        raise WorkbenchError(f"{out} is there already; choose another --out")
+        raise WorkbenchError(f"{out} is there already; choose another --out, such as {shlex.quote(str(free(out)))}")
     found = _read(source, told)
     if not found.class_names or not (found.y == 1).any():
         raise WorkbenchError(f"{source} ({found.what}) has no label at all; is it the file with the labels?")
@@ -97,7 +100,7 @@ def import_labels(source: str | Path, out: str | Path, told: Told | None = None)
         class_names=[_one_line(name) for name in found.class_names],
         y=found.y[placed.rows[rows]],
         lines=np.arange(2, len(rows) + 2),
-        root=out.parent,
+        root=told.root or out.parent,
         source=out,
         sha256="",
         split=None if split is None else split[placed.rows[rows]],
@@ -205,12 +208,19 @@ def _written(table: LabelTable, out: Path) -> LabelTable:
     files = save_labels(table, out)
     classes = out.parent / "classes.txt"
     if classes.exists() and classes.read_bytes().replace(b"\r\n", b"\n").strip() != files[classes].strip():
-        raise WorkbenchError(f"{classes} is there already, with other names; move it away or choose another --out")
+        files = {out: save_columns(table)}
     folder = Path(tempfile.mkdtemp(prefix="mlworkbench-"))
     try:
         for file, content in files.items():
             (folder / file.name).write_bytes(content)
         again = read_labels(folder / out.name)
+    except WorkbenchError:
+        if classes in files:
+            raise
+        raise WorkbenchError(
+            f"{classes} is there already, with other names, and these cannot stand in a header; move it away, or give "
+            f"--out in another folder, with --root {shlex.quote(str(table.root))}"
+        ) from None
     finally:
         shutil.rmtree(folder)
     if list(again.paths) != list(table.paths) or again.class_names != table.class_names or (again.y != table.y).any():
@@ -218,4 +228,4 @@ def _written(table: LabelTable, out: Path) -> LabelTable:
     for file, content in files.items():
         if not file.exists():
             write_whole(file, content)
-    return replace(again, root=out.parent, source=out)
+    return replace(again, root=table.root, source=out)

@@ -4,15 +4,18 @@ import csv
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 from ..data.images import SUFFIXES
+from ..data.labels import read_labels
 from ..exceptions import WorkbenchError
 from ..paths import is_inside
 from ..tables.ask import Asks, command, joined_doubt
 from ..tables.cells import joined_names, split_of
+from ..tables.layout import HEADER
 from ..text import short
 from . import records, xml
 from .exports import places_of
@@ -163,13 +166,26 @@ def read(source: Path, told: Told) -> Found | None:
             tree.tell(gathering)
             return gathering.found(what, [tree.folder], source, *heeded)
     if tree.tables:
-        raise WorkbenchError(f"{tree.folder} holds a table among its images; import that: {command(tree.tables[0])}")
+        raise WorkbenchError(f"{tree.folder} holds a table among its images; {_way_of(tree.tables, told)}")
     others = Counter(file.suffix.lower() or "nameless" for file in tree.files.values())
     beside = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5)) or "no other file"
     raise WorkbenchError(
         f"{tree.folder} holds {len(tree.images):,} images and no known labels for them (beside them: {beside}): "
-        "no YOLO text files of their names, no annotation files, no folder for each class; name the file of the labels"
+        "no YOLO text files of their names, no annotation files, no folder for each class; name the file of the "
+        f"labels: a table with a {HEADER} (docs/labels.md)"
     )
+
+
+def _way_of(tables: list[Path], told: Told) -> str:
+    """The command for the table of the labels among others: to check one that is read as it is, else to import it."""
+    for table in tables[:8]:
+        try:
+            read_labels(table, told.images)
+        except WorkbenchError:
+            continue
+        root = () if told.images is None else ("--root", str(told.images))
+        return f"{table} is read as it is: {shlex.join(['mlworkbench', 'check', str(table), *root])}"
+    return f"import that: {command(tables[0], told=told)}"
 
 
 def _classes_csv(tree: Tree, told: Told, gathering: Gathering) -> str | None:
@@ -299,9 +315,9 @@ def _class_folders(tree: Tree, told: Told, gathering: Gathering) -> str | None:
         raise Asks(tree.folder, [doubt], ("--delimiter", joined[0]), "", told)
     if tree.tables and not (told.columns or told.classes or told.delimiter or told.negative):
         raise WorkbenchError(
-            f"{tree.folder} holds folders such as {min(names)!r} and a table; where the labels are in the table: "
-            f"{command(tree.tables[0])}; where the folders are the classes: "
-            f"{command(tree.folder, '--columns', *sorted(names))}"
+            f"{tree.folder} holds folders such as {min(names)!r} and a table; where the labels are in the table, "
+            f"{_way_of(tree.tables, told)}; where the folders are the classes: "
+            f"{command(tree.folder, '--columns', *sorted(names), told=told)}"
         )
     first: dict[tuple[str, int, str], str] = {}
     sizes = {path: os.stat(tree.images[path]).st_size for path in homes}  # noqa: PTH116 (many times faster)

@@ -17,6 +17,8 @@ __all__ = ["Found", "Gathering", "Told"]
 MOST_LABELS = 4_000_000_000  # images times classes: 4 GB
 HEEDED = {
     "images",
+    "out",
+    "root",
     "image_suffix",
     "strip_prefix",
     "columns",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.finder import Folders, Match, find_images, why
 from ..exceptions import WorkbenchError
-from ..paths import common_folder, relative
+from ..paths import free, home_of, is_fit, relative
 from ..tables.columns import stem_of
 from ..text import short
 from .found import Found, Told
@@ -63,7 +63,7 @@ def place_images(found: Found, told: Told, out: Path) -> Placed:
              + f"; {several}" * (several != ""))
         )  # fmt: skip
     notes += _namesakes(found, names, matches, places, listed)
-    paths = _below([match for match in matches if match], out, listed)
+    paths = _below([match for match in matches if match], out, told.root, listed)
     beside = sum(map(listed.images, {match.folder for match in matches if match}))
     unlabelled = beside - len(set(paths)) - found.copies
     return Placed(np.array(rows, np.int64), paths, max(0, unlabelled), notes)
@@ -141,14 +141,14 @@ def _mended(name: str, told: Told) -> str:
     return name
 
 
-def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
-    """Paths relative to the folder of `out`, links resolved.
+def _below(matches: list[Match], out: Path, root: Path | None, listed: Folders) -> list[str]:
+    """Paths relative to `root`, else to the folder of `out`, links resolved.
 
     Raises
     ------
     WorkbenchError : some are not below it
     """
-    start = os.path.realpath(out.parent)
+    start = os.path.realpath(out.parent if root is None else root)
     folders: dict[str, tuple[str, dict[str, bool]]] = {}
     paths = []
     for match in matches:
@@ -162,10 +162,12 @@ def _below(matches: list[Match], out: Path, listed: Folders) -> list[str]:
         paths.append(path)
     outside = [path for path in paths if path.startswith("../") or os.path.isabs(path)]  # noqa: PTH117
     if outside:
-        whole = [os.path.normpath(os.path.join(start, path)) for path in (*outside, *paths[:1])]  # noqa: PTH118
-        above = common_folder([start, *(os.path.dirname(path) for path in whole)])  # noqa: PTH120
+        above = home_of([os.path.dirname(os.path.normpath(os.path.join(start, path))) for path in paths])  # noqa: PTH118, PTH120
+        way = f"--root {shlex.quote(str(above))}"
+        if root is None and is_fit(above):
+            way = f"--out {shlex.quote(str(free(above / out.name)))} or keep yours with {way}"
         raise WorkbenchError(
             f"{len(outside):,} images lie outside {start}, the first {short(outside[0])}; paths start at the labels "
-            f"file: give --out {shlex.quote(str(Path(above) / out.name))}"
+            f"file, if nothing else is said: give {way}"
         )
     return paths

@@ -104,6 +104,9 @@ class _Reading:
                 where = f"{short(apart.paths[odd[0]])} on line {apart.lines[odd[0]]}"
                 raise WorkbenchError(f"{self.source}: {len(odd):,} rows give an image another {what}, such as {where}")
         self._refuse_unused(look)
+        if self.told.blank is None and (blanks := apart.blanks()):
+            what = "blank cells read as unknown; if blank means that nothing is there: add --blank absent"
+            self.notes.append(("blank", f"{blanks:,} {what}"))
         return Found(
             f"table, {self._what(look, len(first), len(apart.paths))}",
             class_names,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import WorkbenchError
-from ..paths import is_inside
+from ..paths import free, is_fit, is_inside
 from ..text import short
 from .cells import FOREIGN_WORDS, is_blank, label_of, list_values
 from .columns import LABEL_COLUMNS, NOTHING_TOLD, PATH_COLUMNS, Column, Look, Told
@@ -18,30 +18,29 @@ from .meaning import Meaning
 Options = tuple[str, ...]
 
 
-def command(source: Path, *options: str, told: Told = NOTHING_TOLD) -> str:
-    """The command, quoted for a shell, that imports `source`: into a folder above the images, beside no classes.txt.
+def command(source: Path, *options: str, told: Told = NOTHING_TOLD, images: Path | None = None) -> str:
+    """The command, quoted for a shell, that imports `source`: to the file that was told, else to a free one beside it.
 
-    What was `told` is told again, but for what `options` say anew.
+    What was `told` is told again, but for what `options` say anew; `images` is the folder of the images, if known.
     """
     folder = source if source.is_dir() else source.parent
     if told.images is not None and not _inside(told.images, folder):
         folder = told.images
-    above = folder
-    while (above / "classes.txt").exists() and len(above.resolve().parts) > 2:
-        above = above.parent if above.name not in ("", "..") else above / ".."
-    name, number = "labels.csv", 1
-    while (above / name).exists():
-        name, number = f"{source.stem}-labels{f'-{number}' * (number > 1)}.csv", number + 1
+    folder = images or folder
+    beside = folder if is_fit(folder) else Path()
+    out = told.out or free(beside / "labels.csv", beside / f"{source.absolute().stem}-labels.csv")
+    # Paths start at the labels file, or else where it is said that they do.
+    root = () if told.root or _inside(folder, out.parent) else ("--root", str(folder))
     anew = {option.partition("=")[0] for option in options if option.startswith("--")}
     again = [value for flag, values in _as_options(told) if flag not in anew for value in values]
-    return shlex.join(["mlworkbench", "import", str(source), "--out", str(above / name), *options, *again])
+    return shlex.join(["mlworkbench", "import", str(source), "--out", str(out), *root, *options, *again])
 
 
 def _as_options(told: Told) -> Iterator[tuple[str, Options]]:
     """(flag, flag and values) of what was told."""
     for known in fields(told):
         value = getattr(told, known.name)
-        if value not in (None, ()) and known.name != "classes":
+        if value not in (None, ()) and known.name not in ("classes", "out"):
             flag = "--" + known.name.removesuffix("_file").replace("_", "-")
             values = value if isinstance(value, tuple) else (str(value),)
             yield flag, safe(flag, *values)

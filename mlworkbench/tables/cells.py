@@ -61,6 +61,11 @@ def is_blank(value: Any) -> bool:
     return label_of(value) == UNKNOWN and str(value).strip().lower() in ("", "nan", "none", "null")
 
 
+def is_nameless(cell: Any) -> bool:
+    """Whether a cell of names is blank: the text `none` is a name, as likely as not, and asked about."""
+    return is_blank(cell) and not (isinstance(cell, str) and cell.strip().lower() == "none")
+
+
 def list_values(cell: Any) -> list[Any] | str | None:
     """Values of a list such as `[0, 1, 1, 0]` or `[0 1 1 0]`; None for an empty cell; a text says what is wrong."""
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "null")):

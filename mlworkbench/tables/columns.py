@@ -73,6 +73,8 @@ class Told:
     split_values : "VALUE=SPLIT" for values of it that are no words for splits; all others are train
     group_column : column of the groups that no split may part
     strip_prefix : beginning of the paths that is to be left out
+    out : labels file to write
+    root : folder in which the paths to write start (that of `out`)
     """
 
     image_column: str | None = None
@@ -91,6 +93,8 @@ class Told:
     split_values: tuple[str, ...] = ()
     group_column: str | None = None
     strip_prefix: str | None = None
+    out: Path | None = None
+    root: Path | None = None
 
 
 NOTHING_TOLD = Told()

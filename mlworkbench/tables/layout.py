@@ -14,11 +14,12 @@ import numpy as np
 from ..exceptions import LabelFaults, WorkbenchError
 from ..text import is_text, short, unmark_path, unmark_text
 from .ask import Asks, Options, doubts, doubts_of_path, label_doubt
-from .cells import label_of, mend_list
+from .cells import Meanings, is_blank, is_nameless, label_of, mend_list
 from .columns import NOTHING_TOLD, PATH_COLUMNS, SAMPLE, Column, Look, Told, has_header, look, plain, stems_near
 from .rows import NOT_UTF8, Row, Table, kind_of, read_table
 
 EXPECTED = 'expected a header with image_path, or rows such as a.jpg,"[0, 1, 1, 0]"'
+HEADER = "header image_path,tags and rows such as a.jpg,dog|hat"
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,14 @@ class Apart:
     def times(self) -> np.ndarray:
         """How many rows have each distinct label cell, int64 [K]."""
         return np.bincount(np.array(self.which, np.int32), minlength=len(self.cells))
+
+    def blanks(self) -> int:
+        """How many cells of labels are blank, of all rows."""
+        # A name may be `none`; beside names stand what a value or a confidence says of them.
+        names = self.layout.form == "tags"
+        blank = Meanings(is_nameless if names else is_blank)
+        cells = [cell if isinstance(cell, tuple) else (str(cell),) for cell in self.cells]
+        return int(self.times @ np.array([sum(blank.of(own[:1] if names else own)) for own in cells], np.int64))
 
     def doubt(
         self, patterns: np.ndarray, values: Callable[[int], Iterable[Any]], blank_told: bool

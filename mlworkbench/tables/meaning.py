@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..text import unmark_text
-from .cells import FOREIGN_WORDS, TAG_DELIMITERS, UNKNOWN, is_blank, joined_names, label_of, names_of
+from .cells import FOREIGN_WORDS, TAG_DELIMITERS, UNKNOWN, is_blank, is_nameless, joined_names, label_of, names_of
 from .columns import Told
 
 
@@ -53,8 +53,7 @@ class Meaning:
 
     def names(self, cell: Any, part: Callable[[str], list[str]]) -> list[str] | None:
         """Names of what is present in a cell, [] for nothing, None where nobody says; `part` parts names in a text."""
-        # The text "none" is a name, as likely as not: `check` asks about it.
-        if is_blank(cell) and not (isinstance(cell, str) and cell.strip().lower() == "none"):
+        if is_nameless(cell):
             return [] if self.told.blank == "absent" else None
         listed = names_of(cell, loose=True)
         words = part(str(cell)) if listed is None else listed

@@ -1,10 +1,14 @@
+import shlex
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from mlworkbench.cli import main
 from mlworkbench.data.splits import FRACTIONS, completed_split, stratified_parts, stratified_split
 
 
@@ -150,3 +154,28 @@ def test_of_a_class_with_two_positives_one_is_held_out():
         y[rng.choice(300, 2, replace=False), 0] = 1
         split = stratified_split(y, np.arange(300), seed)
         assert sorted(split[y[:, 0] == 1]) in (["train", "val"], ["test", "train"])
+
+
+def test_check_says_where_splits_come_from_and_names_a_file_that_gives_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{i}.png" for i in range(6)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(name)
+    rows = [f"{name},cat|dog,{split}\n" for name, split in zip(names, ["train"] * 4 + ["val", "test"], strict=True)]
+    Path("given.csv").write_text("path,tags,split\n" + "".join(rows))
+    Path("tags.csv").write_text("path,tags\n" + "".join(f"{row.rpartition(',')[0]}\n" for row in rows))
+
+    def said(*words):
+        assert main(["check", *words]) == 0
+        return capsys.readouterr().out.splitlines()[2]
+
+    assert said("given.csv") == "splits from the column split"
+    assert said("tags.csv", "--seed", "3") == "splits drawn (70/15/15, seed 3)"
+    Path("splits.csv").write_text("image_path,fold\n0.png,1\n")  # another thing
+    assert said("tags.csv") == "splits drawn (70/15/15, seed 0)"
+    Path("splits-2.csv").write_text(
+        "image_path,split\n" + "".join(f"{r.split(',')[0]},{r.rpartition(',')[2]}" for r in rows)
+    )
+    drawn, _, way = said("tags.csv").partition("; ")
+    assert drawn == "splits drawn (70/15/15, seed 0)" and way == "--splits splits-2.csv takes those of that file"
+    assert said("tags.csv", *shlex.split(way)[:2]) == "splits from splits-2.csv"

@@ -9,7 +9,7 @@ import pytest
 from brought import command_in, labels_in, picture, pictures, rows_of_page, run, write
 from test_xml import voc
 
-from mlworkbench import WorkbenchError
+from mlworkbench import WorkbenchError, read_labels
 from mlworkbench.imports import folders, yolo
 from mlworkbench.imports.found import Told
 
@@ -340,13 +340,26 @@ def test_images_that_lie_elsewhere(tmp_path):
 
 
 def test_a_table_among_images_is_named_with_its_command(tmp_path, monkeypatch, capsys):
-    pictures(tmp_path / "set", "a.jpg", "b.jpg")
+    pictures(tmp_path / "set", "a.jpg", "b.jpg", "c.jpg")
     write(tmp_path / "set/sample_submission.csv", "image_path,tags\n")
     write(tmp_path / "set/tags.csv", "image_path,tags\na.jpg,cat\nb.jpg,dog|cat\n")
+    write(tmp_path / "set/photos.csv", "photo,cat,dog\na.jpg,1,0\nb.jpg,1,1\nc.jpg,0,1\n")
     monkeypatch.chdir(tmp_path)
     assert run("mlworkbench import set --out x.csv") == 2
+    assert capsys.readouterr().err.endswith(
+        "among its images; set/tags.csv is read as it is: mlworkbench check set/tags.csv\n"
+    )
+    assert read_labels("set/tags.csv").class_names == ["cat", "dog"]
+    (tmp_path / "set/tags.csv").unlink()
+    assert run("mlworkbench import set --out x.csv") == 2
+    assert command_in(said := capsys.readouterr().err) == "mlworkbench import set/photos.csv --out x.csv"
+    assert run(command_in(said)) == 0
+    assert {"dog", "cat"} in labels_in(tmp_path / "x.csv")[1].values()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")  # from where the images do not lie below the file that is wanted
+    assert run(f"mlworkbench import {tmp_path}/set --out y.csv") == 2
     assert run(command_in(capsys.readouterr().err)) == 0
-    assert {"dog", "cat"} in labels_in(next(tmp_path.rglob("labels.csv")))[1].values()
+    assert run(capsys.readouterr().err.partition("next: ")[2]) == 0
 
 
 def test_folders_and_a_table_are_asked_about(tmp_path, monkeypatch, capsys):
@@ -355,13 +368,10 @@ def test_folders_and_a_table_are_asked_about(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("mlworkbench import set --out x.csv") == 2
     said = capsys.readouterr().err
-    first, second = re.findall(r"mlworkbench import [^;\n]+", said)
-    assert run(first) == 0
-    assert labels_in(tmp_path / "set/labels.csv")[0] == ["bird", "fish"]
-    for file in ("labels.csv", "classes.txt"):
-        (tmp_path / "set" / file).unlink()
-    assert run(second) == 0
-    assert labels_in(tmp_path / "set/labels.csv")[0] == ["cat", "dog", "hat"]
+    assert "in the table, set/tags.csv is read as it is: mlworkbench check set/tags.csv; where" in said
+    assert read_labels("set/tags.csv").class_names == ["bird", "fish"]
+    assert run(said[said.index("mlworkbench import") :]) == 0
+    assert labels_in(tmp_path / "x.csv")[0] == ["cat", "dog", "hat"]
 
 
 def test_numbered_folders_of_images_are_no_classes(tmp_path):
@@ -520,6 +530,23 @@ def test_folders_within_those_of_classes_are_told(tmp_path, monkeypatch, capsys)
     assert run(command_in(said)) == 0
     assert labels_in(tmp_path / "set/train/plant/labels.csv")[1] == {"elm/b.jpg": {"elm"}, "oak/a.jpg": {"oak"}}
     pictures(tmp_path / "flat", "cat/images/a.jpg", "dog/images/b.jpg")
-    assert run("mlworkbench import flat --out flat.csv") == 2  # classes.txt of other names
+    assert run("mlworkbench import flat --out flat.csv") == 0
     assert run("mlworkbench import flat --out flat/flat.csv") == 0
     assert "folders within" not in capsys.readouterr().out
+
+
+def test_check_of_a_folder_names_an_import_only_where_there_is_one(tmp_path, monkeypatch, capsys):
+    pictures(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert run("mlworkbench check photos") == 2
+    said = capsys.readouterr().err
+    assert "mlworkbench import" not in said and "no known labels for them" in said and said.count("\n") == 1
+    header, row = re.search(r"header (\S+) and rows such as (\S+) \(docs/labels.md\)", said).groups()
+    write(tmp_path / "photos/mine.csv", "".join(f"{line}\n" for line in (header, row, "b.jpg,cat", "c.jpg,dog")))
+    assert run("mlworkbench check photos/mine.csv") == 0  # as it was told
+    capsys.readouterr()
+    assert run("mlworkbench check photos") == 2
+    assert capsys.readouterr().err.endswith("is read as it is: mlworkbench check photos/mine.csv\n")
+    built("a folder for each class", tmp_path / "set")
+    assert run("mlworkbench check set") == 2
+    assert run(command_in(capsys.readouterr().err)) == 0

@@ -1,9 +1,11 @@
 """Tables that could be accepted with another meaning: each is asked about, or read as it is meant."""
 
+import re
 import shlex
 import unicodedata
 
 import pytest
+from brought import pictures
 from PIL import Image
 
 from mlworkbench import WorkbenchError, read_labels
@@ -189,3 +191,28 @@ def test_two_names_above_rows_of_many_labels_are_no_header_of_theirs(tmp_path, c
     assert main(shlex.split(named)[1:]) == 0
     table = read_labels(tmp_path / "labels.csv")
     assert present(table) == {"a": {"bus"}, "b": {"car", "ship"}, "c": {"ship"}} and (table.y >= 0).all()
+
+
+@pytest.mark.parametrize("head, rows", [("path,tags", ["cat", "cat|dog", ""]), ("path,cat,dog", ["1,0", "0,1", ","])])
+def test_blank_cells_are_told_with_the_option_that_makes_them_absent(tmp_path, capsys, monkeypatch, head, rows):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    lines = [f"{name}.png,{row}\n" for name, row in zip("abc", rows, strict=True)]
+    (tmp_path / "given.csv").write_text("".join([f"{head}\n", *lines]))
+    blanks = sum(cell == "" for row in rows for cell in row.split(","))
+    order = ["import", "given.csv", "--out"]
+    assert main([*order, "unknown.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "0 images show none of them; of 1 nothing is known" in said
+    assert f"{blanks} blank cells read as unknown; if blank means that nothing is there: add --blank absent" in said
+    assert (read_labels("unknown.csv").y == -1).sum() == 2
+    for told, unknown in (("absent", 0), ("unknown", 2)):
+        assert main([*order, f"{told}-2.csv", "--blank", told]) == 0
+        assert "read as unknown" not in capsys.readouterr().out
+        assert (read_labels(f"{told}-2.csv").y == -1).sum() == unknown
+    assert main(["check", "given.csv"]) == 0  # and so says check
+    note = re.search(
+        r"blank cells are taken as unknown; if blank means absent: mlworkbench (.*)", capsys.readouterr().out
+    )
+    named = shlex.split(note[1])
+    assert main(named) == 0 and (read_labels(named[named.index("--out") + 1]).y >= 0).all()

@@ -475,11 +475,13 @@ def test_a_left_over_classes_txt_is_named_once(folder, capsys):
     main(["check", "tags.csv"])
     text = capsys.readouterr().err
     assert text.count("tags.csv:") == 1 and "no class of classes.txt, which has 15 names" in text
-    # where a classes.txt is in the way, the command writes beside another
+    # beside a classes.txt of other names the header holds them
     (folder / "hot.csv").write_text(one_hot("img_name,cat,dog,hat"))
     told = asked(capsys, "check", "hot.csv")
-    assert "--out ../labels.csv" in told
-    assert contents(settled(told)) == truth()
+    assert "--out hot-labels.csv" in told
+    table = read_labels(settled(told))
+    assert table.class_names == NAMES and (table.y == [[int(n in own) for n in NAMES] for own in SETS]).all()
+    assert (folder / "classes.txt").read_text().startswith("tool 0\n")
 
 
 def test_columns_with_wrong_cells_are_told_once_each_and_single_ones_one_by_one(folder, capsys):
@@ -558,7 +560,9 @@ def test_options_of_image_names(folder):
     told = Told(image_column="key", image_suffix=".png", images=folder / "pics", strip_prefix="old/place/")
     found = import_labels(folder / "else/labels.csv", folder / "a.csv", told)
     assert contents(folder / "a.csv") == truth() and not [kind for kind, _ in found.notes if kind == "paths"]
-    with pytest.raises(WorkbenchError, match="lie outside .*; paths start at the labels file: give --out") as caught:
+    with pytest.raises(
+        WorkbenchError, match="lie outside .*; paths start at the labels file, .*: give --out"
+    ) as caught:
         import_labels(folder / "else/labels.csv", folder / "else/a.csv", told)
     import_labels(
         folder / "else/labels.csv",

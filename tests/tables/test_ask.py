@@ -17,7 +17,7 @@ def test_commands_are_quoted_for_a_shell(name, value):
     assert words[7:] in (["--image-column", value], [f"--image-column={value}"])
 
 
-def test_the_file_to_write_is_none_that_is_there_and_lies_beside_no_other_classes(tmp_path):
+def test_the_file_to_write_is_none_that_is_there_and_lies_beside_the_source(tmp_path):
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
 
@@ -30,7 +30,7 @@ def test_the_file_to_write_is_none_that_is_there_and_lies_beside_no_other_classe
     (folder / "set-labels.csv").touch()
     assert out() == str(folder / "set-labels-2.csv")
     (folder / "classes.txt").touch()
-    assert out() == str(tmp_path / "a" / "labels.csv")
+    assert out() == str(folder / "set-labels-2.csv")  # import writes beside other names too
 
 
 def test_the_file_lies_above_the_images(tmp_path):
