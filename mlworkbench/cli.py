@@ -21,6 +21,7 @@ from .text import by_reason, printable, shortened
 SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
 CLASSES = 20
 MANY = 20  # images from which on `predict` names the way into a file
+OF_RUNS = ("run.json", "splits.csv", "history.csv", "thresholds.json", "quarantine.csv")  # no --out may replace them
 OF_LABELS = ("root", "classes", "splits", "corrections", "tag_delimiter")  # options that say how a labels file is read
 
 
@@ -152,6 +153,8 @@ def _refuse_source(out: Path | None, *sources: str) -> None:
     """Sources are never written, not even when asked to."""
     if out is not None and out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
         raise WorkbenchError(f"{out} is what is to be read; choose another file to write")
+    if out is not None and out.name in OF_RUNS and (out.parent / OF_RUNS[0]).exists():
+        raise WorkbenchError(f"{out} is a file of that run; choose another name, or another folder")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -373,6 +376,7 @@ def _errors(args: argparse.Namespace) -> None:
     from .runs.run import Run
     from .text import number
 
+    _refuse_source(args.out)
     run = Run(args.run, args.root)
     if remark := learning_remark(run.thresholds()):
         _tell(remark)

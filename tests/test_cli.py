@@ -460,3 +460,10 @@ def test_evaluate_says_that_nothing_was_tuned_and_what_comes_next(scored_run, ca
         file.write_bytes(kept)
         assert main(["evaluate", str(scored_run)]) == 0
         assert f"next: mlworkbench errors {scored_run}" in capsys.readouterr().err
+
+
+def test_no_out_replaces_a_file_of_a_run(scored_run, tmp_path, capsys):
+    kept = (scored_run / "run.json").read_bytes()
+    for words in (["errors", scored_run], ["predict", scored_run, tmp_path]):
+        assert "is a file of that run" in refused(capsys, *words, "--out", scored_run / "run.json")
+    assert (scored_run / "run.json").read_bytes() == kept
