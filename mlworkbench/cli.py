@@ -21,7 +21,6 @@ from .text import by_reason, printable, shortened
 SHOWN = 3  # findings of a kind, and the rarest classes, where there are more than CLASSES of these
 CLASSES = 20
 MANY = 20  # images from which on `predict` names the way into a file
-OF_RUNS = ("run.json", "splits.csv", "history.csv", "thresholds.json", "quarantine.csv")  # no --out may replace them
 OF_LABELS = ("root", "classes", "splits", "corrections", "tag_delimiter")  # options that say how a labels file is read
 
 
@@ -150,10 +149,12 @@ def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _refuse_source(out: Path | None, *sources: str) -> None:
-    """Sources are never written, not even when asked to."""
+    """Sources are never written, nor a run's own files, not even when asked to."""
+    from .runs.folder import FILES, STATE, holds_run
+
     if out is not None and out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
         raise WorkbenchError(f"{out} is what is to be read; choose another file to write")
-    if out is not None and out.name in OF_RUNS and (out.parent / OF_RUNS[0]).exists():
+    if out is not None and out.name in (STATE, *FILES) and holds_run(out.parent):
         raise WorkbenchError(f"{out} is a file of that run; choose another name, or another folder")
 
 

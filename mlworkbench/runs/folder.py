@@ -25,6 +25,7 @@ SPLITS = "splits.csv"
 QUARANTINE = "quarantine.csv"
 HISTORY = "history.csv"
 THRESHOLDS = "thresholds.json"
+FILES = (SPLITS, QUARANTINE, HISTORY, THRESHOLDS)  # that a run keeps beside its state
 BEST = "checkpoints/best.safetensors"
 LAST = "checkpoints/last.safetensors"
 RESUME = "checkpoints/resume.pt"
@@ -106,7 +107,7 @@ def holds_run(folder: Path) -> bool:
 
 def _entries(folder: Path) -> list[Path]:
     """What a run has written, `run.json` last; anything else in the folder is not a run's to remove or move."""
-    names = ("checkpoints", "predictions", "metrics", SPLITS, QUARANTINE, HISTORY, THRESHOLDS, "report.html")
+    names = ("checkpoints", "predictions", "metrics", *FILES, "report.html")
     theirs = (
         "weights",
         "args.yaml",
