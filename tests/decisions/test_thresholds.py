@@ -276,7 +276,7 @@ def test_refusals():
     for objective, target, message in (
         ("best", None, "objective 'best'; expected one of f1, fbeta"),
         ("f1", 0.5, "'f1' takes no target"),
-        ("recall", None, "needs as target the recall to hold, above 0 and at most 1; got None"),
+        ("recall", None, "needs as target the recall to hold, above 0 and at most 1 \\(--target\\); got None"),
         ("precision", 1.01, "got 1.01"),
         ("guarantee", 0.0, "the miss rate to stay under"),
         ("cost", float("nan"), "got nan"),
