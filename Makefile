@@ -8,6 +8,7 @@ PIPS := $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^global.cert='\(.*\
 CERT = $(or $(PIP_CERT),$(REQUESTS_CA_BUNDLE),$(CURL_CA_BUNDLE),$(SSL_CERT_FILE),$(shell $(PIPS)))
 UV = UV_SYSTEM_CERTS=1 $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv
 INSTALL = $(UV) pip install --python $(BIN)/python
+QUIET = $(if $(MAKE_TERMOUT),,--quiet)# progress where somebody looks
 RUN_DIR ?= runs/demo
 
 .PHONY: setup demo test test-all lab gallery bench levels bench-quick lint lock clean
@@ -21,9 +22,9 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 ifeq ($(TORCH_BACKEND),)
-	$(INSTALL) --quiet --requirement requirements.lock
+	$(INSTALL) $(QUIET) --requirement requirements.lock
 else
-	$(INSTALL) --quiet --torch-backend=$(TORCH_BACKEND) --requirement pyproject.toml --extra test
+	$(INSTALL) $(QUIET) --torch-backend=$(TORCH_BACKEND) --requirement pyproject.toml --extra test
 endif
 	$(INSTALL) --quiet --no-deps --editable .
 	@$(BIN)/python -c 'import torch, torchvision.ops' || \

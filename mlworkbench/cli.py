@@ -89,8 +89,9 @@ def _check(args: argparse.Namespace) -> None:
     from .data.prepare import TooFewImages, prepare
     from .data.splits import origin
     from .files import write_json
+    from .paths import free
 
-    _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections)
+    _refuse_source(args.json, args.labels, args.classes, args.splits, args.corrections, ours=rb'{\s*"rows"')
     found: dict[str, Any] = {"rows": 0, "class_names": [], "faults": [], "quarantine": [], "warnings": [], "splits": {}}
     try:
         table = _read(args)
@@ -128,7 +129,7 @@ def _check(args: argparse.Namespace) -> None:
         print(f"not shown: {', '.join(more)}; --all shows everything")
     told = [(name, text) for name in OF_LABELS if (text := getattr(args, name)) is not None]
     options = [word for name, text in told for word in (f"--{name.replace('_', '-')}", text)]
-    _next("train", args.labels, *options, "--run", "runs/first")
+    _next("train", args.labels, *options, "--run", free(Path("runs/first")))
 
 
 def _found(prepared: Any) -> dict[str, Any]:
@@ -148,14 +149,17 @@ def _print_quarantine(source: Path, rows: list[dict[str, Any]]) -> None:
             print(f"set aside  {source}:{row['line']}: {printable(row['image_path'])}: {reason}{more}")
 
 
-def _refuse_source(out: Path | None, *sources: str) -> None:
-    """Sources are never written, nor a run's own files, not even when asked to."""
+def _refuse_source(out: Path | None, *sources: str, ours: bytes = b"") -> None:
+    """Sources are never written, nor a run's own files, nor what does not begin as this command's do."""
+    from .files import refuse_foreign
     from .runs.folder import FILES, STATE, holds_run
 
     if out is not None and out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
         raise WorkbenchError(f"{out} is what is to be read; choose another file to write")
     if out is not None and out.name in (STATE, *FILES) and holds_run(out.parent):
         raise WorkbenchError(f"{out} is a file of that run; choose another name, or another folder")
+    if out is not None:
+        refuse_foreign(out, ours)
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -258,7 +262,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from .scoring.prevalence import read_prevalence
     from .screen import print_scores
 
-    _refuse_source(args.json, args.corrections, args.labels, args.prevalence)
+    _refuse_source(args.json, args.corrections, args.labels, args.prevalence, ours=rb'{\s*"map"')
     corrections = None if args.corrections is None else read_corrections(args.corrections)
     prevalence = None if args.prevalence is None else read_prevalence(args.prevalence)
     if args.labels is None:
@@ -320,7 +324,7 @@ def _health(args: argparse.Namespace) -> None:
     from .files import write_json
     from .runs.run import Run
 
-    _refuse_source(args.json, *args.source)
+    _refuse_source(args.json, *args.source, ours=rb'{\s*"images"')
     source = args.source if len(args.source) > 1 else args.source[0]
     root, paths = images_of(source, args.root and Path(args.root))
     found = check_health(Run(args.run), paths, root, groups_of(source))
@@ -377,7 +381,7 @@ def _errors(args: argparse.Namespace) -> None:
     from .runs.run import Run
     from .text import number
 
-    _refuse_source(args.out)
+    _refuse_source(args.out, ours=b"rank,image_path,split,class")
     run = Run(args.run, args.root)
     if remark := learning_remark(run.thresholds()):
         _tell(remark)
@@ -387,7 +391,7 @@ def _errors(args: argparse.Namespace) -> None:
     if args.out is None:
         words = ranked.head(20).assign(label=ranked.label.map({1: "present", 0: "absent"}))
         print(words.to_string(index=False, formatters={"probability": number, "score": number}))
-        _tell("all of them go into a file with --out FILE; notebook 04 shows the images, and asks")
+        _tell(f"the first {len(words)} of {len(ranked):,}; --out FILE holds all, notebook 04 shows the images and asks")
     else:
         write_whole(args.out, _csv(ranked))
         print(f"{len(ranked):,} labels, the most suspect first: {args.out}")

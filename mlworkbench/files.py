@@ -24,7 +24,8 @@ class Unwritable(WorkbenchError):
     """A file or folder that this user cannot write."""
 
     def __init__(self, path: Path, error: OSError, other: str = "place"):
-        super().__init__(f"{path} cannot be written ({error.strerror or error}); choose another {other}, or allow it")
+        allowed = ", or allow it" if isinstance(error, PermissionError) else ""
+        super().__init__(f"{path} cannot be written ({error.strerror or error}); choose another {other}{allowed}")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -33,14 +34,36 @@ def write_whole(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def refuse_foreign(path: Path, ours: bytes) -> None:
+    """Raise WorkbenchError where a file is to be replaced that does not begin as ours do; an empty one may go.
+
+    Parameters
+    ----------
+    ours : regular expression for the beginning of what the caller writes
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024) if path.is_file() else b""
+    except OSError:  # none, or whoever writes it will say
+        return
+    if start and not re.match(ours, start):
+        raise WorkbenchError(f"{path} is there and holds something else, which would be lost; choose another name")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file to be written, which takes the place of `path` in the end; where anything fails the old one stays.
+
+    What is no file (`/dev/stdout`, a pipe) is written as it is.
 
     Raises
     ------
     Unwritable : there may be no such file; or see `put`
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            yield file
+        return
     temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Paths on every system: of other drives and of foreign machines, and where a home and a cache are."""
 
+import difflib
 import itertools
 import os
 import stat
@@ -56,6 +57,18 @@ def free(*wanted: Path) -> Path:
     """The first of these files that is not there yet, or the last with the first number that makes it so."""
     numbered = (wanted[-1].with_stem(f"{wanted[-1].stem}-{number}") for number in itertools.count(2))
     return next(file for file in itertools.chain(wanted, numbered) if not file.exists())
+
+
+def near(path: Path) -> str:
+    """ "; did you mean …?" with the file that is called most like one that does not exist, or "" where none is."""
+    missing = next((place for place in [*reversed(path.parents), path] if not place.exists()), path)
+    try:
+        beside = [entry.name for entry in missing.parent.iterdir()]
+    except OSError:
+        return ""
+    rest = path.relative_to(missing)
+    likely = difflib.get_close_matches(missing.name, beside, 1)
+    return "".join(f"; did you mean {file}?" for name in likely if (file := missing.with_name(name) / rest).exists())
 
 
 def is_foreign(path: str, home: str | Path) -> bool:

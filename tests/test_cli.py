@@ -4,8 +4,10 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import PROJECT
 
@@ -162,6 +164,35 @@ def test_a_source_is_never_written_even_when_asked_to(demo_labels, cli_run, tmp_
     copy.write_bytes(before)
     refused(capsys, "predict", cli_run, copy, "--out", copy)
     assert demo_labels.read_bytes() == copy.read_bytes() == before
+
+
+def test_only_what_the_same_command_wrote_is_replaced(demo_labels, cli_run, scored_run, tmp_path, capsys):
+    photo = demo_labels.parent / "images" / "00000.jpg"
+    commands = (
+        ("p.csv", ("predict", cli_run, photo, "--out")),
+        ("p.parquet", ("predict", cli_run, photo, "--out")),
+        ("e.csv", ("errors", scored_run, "--out")),
+        ("r.html", ("report", scored_run, "--out")),
+        ("c.json", ("check", demo_labels, "--json")),
+        ("s.json", ("evaluate", scored_run, "--json")),
+    )
+    table = pd.DataFrame({"image_path": ["a.jpg"], "cat": [1]}).to_parquet()
+    others = (demo_labels.read_bytes(), b"<!DOCTYPE html>\n", b'{"version": 1}', table)
+    for name, words in commands:
+        file = tmp_path / name
+        for other in others:
+            file.write_bytes(other)
+            assert f"{file} is there and holds something else" in refused(capsys, *words, file)
+            assert file.read_bytes() == other
+        file.write_bytes(b"")  # as mktemp makes it
+        for _ in range(2):
+            assert main([str(word) for word in (*words, file)]) == 0
+            assert file.stat().st_size
+
+
+def test_what_is_no_file_is_written_as_it_is(demo_labels):
+    found = python(f"from mlworkbench.cli import main; main(['check', {str(demo_labels)!r}, '--json', '/dev/stdout'])")
+    assert json.loads(found[: found.index("\n}\n") + 3])["class_names"] and Path("/dev/stdout").is_symlink()
 
 
 def test_escape_sequences_do_not_reach_the_terminal(write_labels, capsys):
@@ -343,7 +374,7 @@ def test_a_calibration_is_saved_honoured_and_dropped(scored_run, capsys):
     column = run.class_names.index(row["class"].removeprefix("'"))
     assert float(row["probability"]) == pytest.approx(run.predictions("test").probabilities[place, column], abs=1e-6)
     (scored_run / "thresholds.json").write_text("{")
-    assert "neither the network nor" in capsys.readouterr().err
+    assert "each judged by what has not learnt from it" in capsys.readouterr().err
     assert "no readable JSON" in refused(capsys, "evaluate", scored_run)
     assert main(["tune", str(scored_run)]) == 0  # a damaged file does not stand in its own way
     assert Run(scored_run).thresholds().calibration is None

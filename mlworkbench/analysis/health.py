@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logit
-from scipy.stats import betabinom, norm, rankdata, t
+from scipy.stats import betabinom, chi2, norm, rankdata, t
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
@@ -185,6 +185,11 @@ def _said(
     """What follows, in sentences."""
     alone = "" if groups == images else f" ({groups:,} independent: those that belong together count as one)"
     yield f"{images:,} new images{alone}, compared with the validation images."
+    if groups < LEAST:
+        yield (
+            f"From fewer than {LEAST} independent images only gross changes can be told: that none is found says "
+            "little, and whether they look different is not asked."
+        )
     changed = classes[classes.changed]
     names = [f"{printable(str(row.Index))} {row.share:.3f} → {row.now:.3f}" for row in changed.itertuples()]
     yield (
@@ -313,7 +318,9 @@ def new_prevalence(val: Predictions, new: Predictions, seed: int = 0) -> tuple[n
     The prevalence at which the new images' calibrated probabilities are most likely, to which the EM algorithm of
     Saerens, Latinne and Decaestecker (Neural Computation 2002) climbs, found by halving since its slope only falls. If
     images with a class look as they did, and only their number has changed, it is right. The interval is a bootstrap
-    over the groups of both sides, in which the calibration moves by one step of its scores (Kline and Santos 2012).
+    over the groups of both sides, in which the calibration moves by one step of its scores (Kline and Santos 2012). It
+    holds that of the likelihood ratio, a group counting as one image: a class that no image shows has the same estimate
+    in every resample, and yet nobody knows that it is nowhere.
 
     Parameters
     ----------
@@ -329,6 +336,7 @@ def new_prevalence(val: Predictions, new: Predictions, seed: int = 0) -> tuple[n
     few |= [its is False for its in learnt_classes(val)]  # probabilities that tell nothing are likeliest at 0 or 1
     fewest = min(groups.max(), numbered(new.groups, len(new)).max()) + 1
     # Of few groups percentiles lie too near: Hesterberg (The American Statistician 2015), "expanded percentile".
+    alone = (numbered(new.groups, len(new)).max() + 1) / len(new)
     tail = norm.cdf(t.ppf(LEVEL / 2, max(fewest - 1, 1)) * np.sqrt(fewest / max(fewest - 1, 1)))
     found = np.full((3, len(names)), np.nan)
     for c in np.flatnonzero(~few).tolist():
@@ -346,7 +354,10 @@ def new_prevalence(val: Predictions, new: Predictions, seed: int = 0) -> tuple[n
         counts = np.diff(starts, append=len(new))
         logits = np.add.reduceat(new.logits[order, c].astype(float), starts) / counts
         odds = np.exp(np.clip(np.outer(logits, scale) + shift - logit(here), -50, 50))
-        found[:, c] = _most_likely(odds, np.add.reduceat(weights[1][order], starts), tail)
+        counted = np.add.reduceat(weights[1][order], starts)
+        found[:, c] = _most_likely(odds, counted, tail)
+        low, high = _likely(odds[:, 0], counted[:, 0] * alone, found[0, c])
+        found[1:, c] = min(found[1, c], low), max(found[2, c], high)
     return found[0], found[1], found[2]
 
 
@@ -365,6 +376,23 @@ def _most_likely(odds: np.ndarray, weights: np.ndarray, tail: float) -> np.ndarr
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     ends = np.quantile(middle[1:], [tail, 1 - tail])
     return np.array([middle[0], min(ends[0], middle[0]), max(ends[1], middle[0])])
+
+
+def _likely(odds: np.ndarray, weights: np.ndarray, top: float) -> tuple[float, float]:
+    """The 95 % interval of the likelihood ratio for a prevalence most likely `top`; the rest as `_most_likely`."""
+
+    def log_likelihood(prevalence: float) -> float:
+        with np.errstate(divide="ignore"):
+            return float(weights @ np.log(1 + prevalence * (odds - 1)))
+
+    least = log_likelihood(top) - chi2.ppf(1 - LEVEL, 1) / 2
+    ends = []
+    for inside, outside in ((top, 0.0), (top, 1.0)):
+        for _ in range(HALVINGS):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if log_likelihood(middle) >= least else (inside, middle)
+        ends.append(inside)
+    return ends[0], ends[1]
 
 
 def drift(

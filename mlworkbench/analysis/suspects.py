@@ -30,8 +30,8 @@ from ..training.fit import fit
 DIRECTIONS = 256  # of the features: more rank no better, and take many times as long
 PENALTIES = np.geomspace(1, 1e6, 7)
 BASES = {
-    "held out": "neither the network nor the regression on its features has seen the label that it judges",
-    "out of fold": "each label is judged by a model that was trained without it",
+    "held out": "each judged by what has not learnt from it, the network and a regression on its features",
+    "out of fold": "each judged by a model that was trained without it",
     "in sample": "the network was trained on these very labels, and believes some of the wrong ones too",
     "by zone": "the run is not sure of these and leaves them to a person; the least sure come first",
 }

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from ..exceptions import WorkbenchError
-from ..files import put, write_csv, write_whole
+from ..files import put, refuse_foreign, write_csv, write_whole
 from ..progress import progress_bar
 from ..runs import folder as folder_of
 from ..runs.run import Run
@@ -79,8 +79,10 @@ def predict_to(
     if not fits:
         more = "" if engine is None else ", or of a folder that holds nothing else"
         raise WorkbenchError(f"--out {out}: expected the name of a file, ending in .csv or .parquet{more}")
+    _refuse_foreign(out)
     asked = asked_for(run, source, root, precision, steady)
     folder, quarantine = out.with_name(f".{out.name}.parts"), out.with_name(f"{out.name}.quarantine.csv")
+    refuse_foreign(quarantine, rb"image_path,reason")
     with folder_of.writing(folder, "--out"):
         _keep_only(_digest(asked, precision, steady), folder)
         parts = (engine or _answered)(asked, folder)
@@ -98,6 +100,17 @@ def predict_to(
     if not images:
         asked.refuse(aside)
     return Written(out, images, aside, quarantine if aside else None)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise WorkbenchError where the file that would be replaced holds anything but predictions."""
+    if out.suffix != ".parquet":
+        return refuse_foreign(out, rb'image_path,"?p_')
+    try:
+        ours = not out.is_file() or pq.read_schema(out).names[1].startswith("p_")
+    except (pa.ArrowException, OSError, IndexError):
+        ours = False
+    refuse_foreign(out, b"" if ours else b"$.")
 
 
 def _holds_others(folder: Path) -> bool:

@@ -1,5 +1,7 @@
 """Predictions of a finished run for any images."""
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from ..data.images import OUTSIDE
 from ..decisions.thresholds import Thresholds
 from ..exceptions import WorkbenchError
 from ..network.infer import Predictor
+from ..paths import home_of
 from ..progress import progress_bar
 from ..runs.run import Run
 from ..scoring.predictions import Predictions
@@ -92,9 +95,14 @@ class Asked:
         """Raise the error of a source of which no image could be read."""
         what = repr(str(self.source)) if isinstance(self.source, (str, Path)) else "what was given"
         if aside and all(reason.startswith(ELSEWHERE) for _, reason in aside):
+            way = "say where their paths start: --root DIR, in Python predict(…, root=DIR)"
+            if all(reason.startswith(OUTSIDE) for _, reason in aside):  # from where they are, no root would do
+                above = home_of([os.path.dirname(os.path.realpath(self.root / path)) for path, _ in aside])  # noqa: PTH120
+                root = f"--root {shlex.quote(str(above))}"
+                way = f"they lie below {above}: predict that folder, or write the paths as from there and give {root}"
             raise WorkbenchError(
                 f"none of the {len(self.paths):,} images of {what} is in {self.root} ({aside[0][0]!r}: {aside[0][1]}); "
-                "say where their paths start: --root DIR, in Python predict(…, root=DIR)"
+                f"{way}"
             )
         raise WorkbenchError(f"no image to predict in {what}{f' ({aside[0][0]!r}: {aside[0][1]})' if aside else ''}")
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ..data.images import SUFFIXES, is_image, kind_of
 from ..data.labels import LabelTable
 from ..exceptions import WorkbenchError
-from ..paths import common_folder
+from ..paths import common_folder, near
 from ..tables.columns import PATH_COLUMNS
 from ..tables.rows import read_table
 from ..text import is_text, short, unmark_path
@@ -43,7 +43,7 @@ def images_of(source: Any, root: Path | None = None) -> tuple[Path, list[str]]:
         return root or path.parent, _paths_in(path)
     files = _only_images(source, map(Path, glob.glob(str(source), recursive=True)))
     if not files:
-        why = "" if path.exists() else ": there is nothing of this name"
+        why = "" if path.exists() else f": there is nothing of this name{near(path)}"
         raise WorkbenchError(f"{str(source)!r} names no image, folder, glob or file of image paths{why}")
     start = Path(os.path.commonpath([file.parent for file in files]))
     return start, [file.relative_to(start).as_posix() for file in files]

@@ -16,7 +16,7 @@ from ..data.labels import LabelTable, read_labels, save_columns, save_labels
 from ..data.rows import SPLITS
 from ..exceptions import WorkbenchError
 from ..files import write_whole
-from ..paths import free
+from ..paths import free, near
 from ..tables.ask import command
 from ..tables.cells import split_of
 from ..tables.columns import plain
@@ -141,7 +141,8 @@ def what_folder(source: Path) -> str:
 
 def _read(source: Path, told: Told) -> Found:
     if not source.exists():
-        raise WorkbenchError(f"{source} does not exist; expected a table, a JSON or XML file, or a folder")
+        what = "a table, a JSON or XML file, or a folder"
+        raise WorkbenchError(f"{source} does not exist; expected {what}{near(source)}")
     kind = "folder" if is_folder(source) else kind_of(source)
     for name in READERS[kind]:
         found = importlib.import_module(f"{__package__}.{name}").read(source, told)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import WorkbenchError
-from ..files import write_whole
+from ..files import refuse_foreign, write_whole
 from ..runs.run import Run
 from ..views.style import page
 from . import blocks, one, several
@@ -41,6 +41,7 @@ def report(runs: Any, out: str | Path | None = None) -> Path:
     file = subjects[0].run.folder / "report.html" if out is None else Path(out)
     if file.suffix != ".html":
         raise WorkbenchError(f"--out {file}: expected a name that ends in .html")
+    refuse_foreign(file, rb'\s*<!DOCTYPE html>[^"]+"en"[^"]+"utf-8">\s*<meta name="generator" content="mlworkbench')
     for subject in subjects:
         _ = subject.run.state  # without it there is no run to tell of
     parts: dict[str, Any] = several.SECTIONS if single is None else one.SECTIONS

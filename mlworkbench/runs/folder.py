@@ -78,11 +78,14 @@ def writing(folder: Path, option: str = "--run", name: str = "") -> Iterator[Non
 
     Raises
     ------
-    WorkbenchError : another process holds it, and which
+    WorkbenchError : another process holds it, and which; or nobody ever held it, and yet it holds files that have the
+        names of a run's, which a training would replace
     Unwritable : it cannot be written
     """
     owner = folder / f"{name}.owner"  # not in the lock file: opening that for a try empties it
-    lock = filelock.FileLock(folder / f"{name}.lock")
+    lock = filelock.FileLock(file := folder / f"{name}.lock")
+    if not name and not file.exists() and not holds_run(folder) and (theirs := _entries(folder)):
+        raise WorkbenchError(f"{folder} holds {theirs[0].name}, which no run wrote; choose another folder for {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)

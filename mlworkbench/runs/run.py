@@ -17,6 +17,7 @@ from ..data.prepare import Prepared, image_traits
 from ..decisions.thresholds import HAND, Thresholds, evaluate
 from ..exceptions import WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
+from ..paths import near
 from ..progress import progress_bar
 from ..scoring.calibration import bends, calibrate
 from ..scoring.predictions import Predictions
@@ -56,6 +57,10 @@ class Run:
                 raise WorkbenchError(f"{self.folder} holds runs and is none: mlworkbench runs {self.folder} lists them")
             if above := next(filter(folder_of.holds_run, self.folder.parents), None):
                 raise WorkbenchError(f"{self.folder} is part of a run: name the run itself, {above}")
+            if self.folder.is_file():
+                raise WorkbenchError(f"{self.folder} is a file; expected a run folder")
+            if not self.folder.exists() and (hint := near(self.folder)):
+                raise WorkbenchError(f"{file} does not exist{hint}")
         state = read_json(file)
         if not isinstance(state, dict) or state.get("format_version") != folder_of.FORMAT_VERSION:
             raise WorkbenchError(f"{file} is of no version that this package reads")

@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..exceptions import WorkbenchError
+from ..paths import near
 from ..text import is_text, short
 
 Row = tuple[int, list[Any] | str]  # line, and its cells or what is wrong with it
@@ -54,6 +55,8 @@ def open_regular(path: Path, what: str) -> Any:
         if path.exists() and not path.is_file():
             raise WorkbenchError(f"{what} {path} is no regular file")
         return path.open("rb")
+    except FileNotFoundError as error:
+        raise WorkbenchError(f"{what} {path}: {error.strerror}{near(path)}") from None
     except (OSError, ValueError) as error:
         raise WorkbenchError(f"{what} {path}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -14,7 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
-from mlworkbench import Run, WorkbenchError, tune_thresholds
+from mlworkbench import Predictions, Run, WorkbenchError, tune_thresholds
 from mlworkbench.analysis import check_health, compare_images
 from mlworkbench.analysis import health as its
 from mlworkbench.cli import main
@@ -95,6 +95,16 @@ def test_of_too_few_positives_no_prevalence_is_estimated(rng):
     found = compare_images(val, replace(val, y=None), tune_thresholds(val))
     assert found.classes[["estimated", "estimated_low", "estimated_high", "then"]].isna().all(None)
     assert "– (– to –)" in str(found) and not found.drift
+
+
+@pytest.mark.parametrize(("images", "size", "most"), [(4, 1, 0.383), (120, 1, 0.0159), (120, 10, 0.148)])
+def test_that_no_image_shows_a_class_does_not_say_that_it_is_nowhere(rng, images, size, most):
+    """The end of the interval is where (1 - prevalence) ** images, or groups, is exp(-1.92): half of chi squared's."""
+    val = World(np.array([0.3]), np.full(1, 9.0)).draw(rng, 400)[0]
+    logits = np.full((images, 1), val.logits.min())
+    new = Predictions(np.arange(images).astype(object), ["c0"], logits, None, groups=np.arange(images) // size)
+    found = np.ravel(its.new_prevalence(val, new))
+    assert found[:2] == pytest.approx(0, abs=1e-4) and found[2] == pytest.approx(most, rel=0.03)
 
 
 def test_of_a_class_that_is_not_learnt_no_prevalence_is_estimated(rng):

@@ -114,13 +114,13 @@ def test_refusals_leave_nothing(tiny_run, folder, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.png").write_bytes(b"no image")
     (tmp_path / "there.csv").mkdir()
-    (tmp_path / "old.csv").write_text("mine")
+    (tmp_path / "old.csv").write_text("image_path,p_mine")
     for out, source in ((tmp_path / "old.csv", "bad"), (tmp_path / "p.txt", "many"), (tmp_path / "there.csv", "many")):
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(WorkbenchError, match="no image to predict in|expected the name of a file"):
             predict_to(out, tiny_run, tmp_path / source)
         assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "old.csv").read_text() == "mine"
+    assert (tmp_path / "old.csv").read_text() == "image_path,p_mine"
 
 
 def test_two_writers_of_one_file(tiny_run, folder, tmp_path):

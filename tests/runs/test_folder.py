@@ -54,6 +54,22 @@ def make_run(folder):
         write_whole(folder / name, b"x")
 
 
+def test_a_folder_of_somebody_elses_is_no_run_folder(tmp_path):
+    theirs, ours = tmp_path / "photographs", tmp_path / "ours"
+    for folder in (theirs, ours):
+        write_whole(folder / "a.jpg", b"x")
+    with folder_of.writing(ours):
+        pass
+    for folder in (theirs, ours):
+        write_whole(folder / "splits.csv", b"x")
+    with folder_of.writing(ours):  # a beginning that was killed
+        pass
+    refused = pytest.raises(WorkbenchError, match=r"photographs holds splits.csv, which no run wrote")
+    with refused, folder_of.writing(theirs):
+        pass
+    assert sorted(file.name for file in theirs.iterdir()) == ["a.jpg", "splits.csv"]
+
+
 def test_moving_aside_counts_up_and_keeps_what_is_not_the_runs(tmp_path):
     folder = tmp_path / "demo"
     assert folder_of.move_aside(folder) is None

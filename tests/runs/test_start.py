@@ -85,12 +85,12 @@ def test_more_epochs_train_on_and_say_how(tiny_run, demo_labels, tmp_path, caplo
 
 def test_a_run_that_patience_ended_names_the_way_that_trains_on(demo_labels, tmp_path, caplog):
     small = {"image_size": 32, "batch_size": 8, "precision": "fp32", "learning_rate": 1e-9, "ema": 0.0}
-    run = fit(demo_labels, tmp_path / "run", epochs=6, patience=1, **small)
+    run = fit(demo_labels, tmp_path / "run", epochs=30, patience=1, **small)
     done = len(run.history)
-    assert done < 6
+    assert done < 30
     state = (run.folder / folder_of.STATE).read_bytes()
     with pytest.raises(WorkbenchError, match=f"ended after {done} epochs") as caught:
-        fit(demo_labels, run.folder, resume=True, epochs=9)
+        fit(demo_labels, run.folder, resume=True, epochs=40)
     assert (run.folder / folder_of.STATE).read_bytes() == state
     model = re.search(r"--model (\S+)$", str(caught.value))[1]
     fit(demo_labels, tmp_path / "next", model=model, epochs=1, **small)
