@@ -8,6 +8,7 @@ PIPS := $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^global.cert='\(.*\
 CERT = $(or $(PIP_CERT),$(REQUESTS_CA_BUNDLE),$(CURL_CA_BUNDLE),$(SSL_CERT_FILE),$(shell $(PIPS)))
 UV = UV_SYSTEM_CERTS=1 $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv
 INSTALL = $(UV) pip install --python $(BIN)/python
+export PYTHONDONTWRITEBYTECODE = # many containers set it: each test process would compile torch anew, for six seconds
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)# progress where somebody looks
 RUN_DIR ?= runs/demo
 

@@ -170,8 +170,10 @@ def _import(args: argparse.Namespace) -> None:
     given: dict[str, Any] = {known.name: getattr(args, known.name, None) for known in fields(Told)}
     given |= {name: tuple(given[name]) for name in ("columns", "unknown", "split_values")}
     given["classes"] = () if args.classes_file is None else tuple(read_class_names(args.classes_file))
+    names = args.out.parent / "classes.txt"
+    own = not names.exists()
     print(import_labels(args.source, args.out, Told(**given)))
-    print(f"written: {args.out}")
+    print(f"written: {args.out}" + f" and {names}" * (own and names.exists()))
     _next("check", args.out, *([] if args.root is None else ["--root", args.root]))
 
 

@@ -133,10 +133,10 @@ CEILINGS = {
     "data": 1585,
     "deploy": 1380,
     "imports": 2095,
-    "network": 1020,
+    "network": 1025,
     "roof": 1255,
     "tables": 1135,
-    "training": 1440,
+    "training": 1450,
     "views": 1660,
 }
 

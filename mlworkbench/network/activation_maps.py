@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from ..exceptions import WorkbenchError
 from .model import YOLOClassifier
 
-PROBE = 256  # side of an image from which the stride is told
+PROBE = 64  # side of an image from which the stride is told
+TOGETHER = 64  # images that a network is shown at once
 
 
 @torch.no_grad()
@@ -48,14 +49,14 @@ def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarr
             f"and sides that are multiples of {stride}"
         )
     h, w = coarse.shape[2:]
-    out = np.empty((*coarse.shape[:2], h * fine, w * fine), np.float32)
     # Half a fine cell off a coarse one's edge and on by whole ones: their middles are evenly spread over the image.
     starts = range(stride // fine // 2, stride, stride // fine)
-    wide = F.pad(images, [stride // 2] * 4, mode="replicate")
-    for a, y in enumerate(starts):
-        for b, x in enumerate(starts):
-            out[:, :, a::fine, b::fine] = _coarse(net, wide[:, :, y : y + height, x : x + width])
-    return out
+    found = []
+    for part in F.pad(images, [stride // 2] * 4, mode="replicate").split(max(1, TOGETHER // fine**2)):
+        shifted = torch.cat([part[:, :, y : y + height, x : x + width] for y in starts for x in starts])
+        cells = _coarse(net, shifted).reshape(fine, fine, len(part), -1, h, w)
+        found.append(cells.transpose(2, 3, 4, 0, 5, 1).reshape(len(part), -1, h * fine, w * fine))
+    return np.concatenate(found)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from ..exceptions import WorkbenchError
 from ..progress import counted, say
 from .replay import WARM
 
+WORTH = 60  # steps of a training from which on a trial of all ways, of 20 steps and more, can pay
 STEPS = 5  # in which the fastest precision is found
 NEAR = 0.05  # what is no faster than this much is not faster
 
@@ -132,23 +133,31 @@ def refuse_misfit(precision: str, device: torch.device) -> None:
         raise WorkbenchError(f"precision fp16 is for CUDA cards; on {device.type} choose auto, fp32 or bf16")
 
 
-def choose_precision(name: str, make_step: Callable[[Precision], Callable[[], object]], images: int) -> Precision:
+def choose_precision(
+    name: str, make_step: Callable[[Precision], Callable[[], object]], images: int, steps: int
+) -> Precision:
     """The precision asked for, or for "auto" the fastest in either memory format, as measured here.
 
     Machines differ too much to assume: bf16 doubles the speed of one CPU and slows down the next. Of those within
-    5 % of the fastest it is the safest: fp32, then bf16, then fp16 (which is tried on GPUs only).
+    5 % of the fastest it is the safest: fp32, then bf16, then fp16 (which is tried on GPUs only). A short training
+    would be over before a trial had paid: fp32.
 
     Parameters
     ----------
     make_step : gives a function that trains a step in that precision and waits until it is done; one that finds no
         memory for it is out
     images : how many a step takes
+    steps : how many the whole training takes
     """
     if name != "auto":
         return Precision(name, channels_last=True)
+    silent = not PartialState().is_main_process
+    if steps < WORTH:
+        if not silent:
+            say(f"precision: fp32; {steps} steps are too few for a trial to pay")
+        return Precision("fp32", channels_last=True)
     names = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}.get(PartialState().device.type, ("fp32",))
     trials = [Precision(p, last) for p in names for last in (True, False)]
-    silent = not PartialState().is_main_process
     measured = counted(trials, "measuring the fastest precision", "ways", silent)
     speeds = [_images_per_second(make_step, trial, images) for trial in measured]
     if not any(speeds):

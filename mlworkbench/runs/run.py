@@ -183,24 +183,20 @@ class Run:
 
         return Predictor(self.model, self.state["settings"]["image_size"], **how)
 
-    def look(self, image_path: str, class_name: str) -> np.ndarray:
-        """Where in one of its images the network sees a class: a map float32 [h, w], see `maps`."""
-        return self.maps(self._image(image_path))[self.class_names.index(class_name)]
+    def look(self, image_path: str, class_name: str) -> tuple[np.ndarray, float]:
+        """Where in one of its images the network sees a class.
 
-    def off(self, image_path: str, class_name: str) -> float:
-        """How far the map of `look` is from the logit: its mean and the class's bias less the logit, see `distance`."""
+        Returns
+        -------
+        A map float32 [h, w], see `maps`, and how far it is from the logit, see `distance`
+        """
         from ..network.activation_maps import distance
-
-        image = self._image(image_path)
-        found = distance(self.model, image[None] / 255, self.maps(image)[None])
-        return float(found[0, self.class_names.index(class_name)])
-
-    def _image(self, image_path: str) -> Any:
-        """One of the run's images as the network takes it, a tensor uint8 [3, S, S]."""
         from ..network.batches import ImageDataset
 
-        size = self.state["settings"]["image_size"]
-        return ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
+        size, c = self.state["settings"]["image_size"], self.class_names.index(class_name)
+        image = ImageDataset(np.array([image_path], object), self.root, None, size)[0][0]
+        found = self.maps(image)
+        return found[c], float(distance(self.model, image[None] / 255, found[None])[0, c])
 
     def maps(self, image: Any) -> np.ndarray:
         """Where the network sees each class in an image, a tensor uint8 [3, S, S] (see `batches.squared`).

@@ -343,7 +343,8 @@ class LoopRoute(Route):
             self.precision = Precision(**job.run.state["precision"])
         else:
             images = min(settings.batch_size, len(self.batches.rows))
-            self.precision = choose_precision(settings.precision, trial, images)
+            steps = settings.epochs * len(self.batches)
+            self.precision = choose_precision(settings.precision, trial, images, steps)
         self.trainer = Trainer(job.model, loss, settings, self.precision, len(self.batches), len(job.dataset))
         self.recorder = job.recorder(job.checkpoint["history"] if job.checkpoint else ())
         if job.checkpoint:

@@ -8,9 +8,11 @@ from ..network.foreign import quietly  # first: it says that Ultralytics install
 # isort: on
 
 import logging
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_augmentations
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, SETTINGS
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.plotting import plot_images
@@ -154,6 +156,18 @@ def _arguments(job: Job) -> dict[str, Any]:
     return dict(vars(get_cfg(overrides={**ours, **recipe(settings)})))
 
 
+@contextmanager
+def _without_ray() -> Iterator[None]:
+    """Keep Ultralytics from importing Ray, which takes seconds, for a report to a tuning that cannot be under way."""
+    chosen = SETTINGS["raytune"]
+    if "ray" not in sys.modules:
+        dict.__setitem__(SETTINGS, "raytune", False)  # its own would write the user's file
+    try:
+        yield
+    finally:
+        dict.__setitem__(SETTINGS, "raytune", chosen)
+
+
 class MultiLabelTrainer(ClassificationTrainer):
     """Their trainer on a labels file: multi-hot targets, our losses and metrics, checkpoints of their classes."""
 
@@ -167,7 +181,8 @@ class MultiLabelTrainer(ClassificationTrainer):
         self.own_augmentation = all(arguments[name] == value for name, value in AUGMENTATIONS.items())
         results = self.job.run.folder / "results.csv"
         earlier = results.read_bytes() if self.job.checkpoint and results.exists() else b""
-        super().__init__(overrides=arguments, _callbacks=_with_all_events(self.job.callbacks))
+        with _without_ray():
+            super().__init__(overrides=arguments, _callbacks=_with_all_events(self.job.callbacks))
         if earlier:  # which it removes
             write_whole(results, earlier)
         self.model, self.resume = self.job.model.net, self.job.checkpoint is not None

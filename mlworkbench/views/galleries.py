@@ -65,24 +65,20 @@ def error_gallery(
     errors: pd.DataFrame,
     root: Path,
     top_k: int = 12,
-    look: Callable[[str, str], np.ndarray] | None = None,
-    off: Callable[[str, str], float] | None = None,
+    look: Callable[[str, str], tuple[np.ndarray, float]] | None = None,
 ) -> HTML:
     """The first errors (see `errors.disagreements`), every number named in words.
 
     Parameters
     ----------
-    look : see `Run.look`; each image once more under itself, see `outlined`
-    off : see `Run.off`; how far that map is from the logit
+    look : see `Run.look`; each image once more under itself, see `outlined`, and how far that map is from the logit
     """
     first, said = errors.head(top_k), "p {probability}, threshold {threshold}"
-    if off is not None:
-        told = [f"{off(*at):+.2f}" for at in zip(first.image_path, first["class"], strict=True)]
-        first, said = first.assign(off=told), said + "\nmap {off} off the logit"
     images: list[Any] = [picture(path, root) for path in first.image_path]
     if look is not None:
-        places = zip(images, first.image_path, first["class"], strict=True)
-        images = [(image, outlined(image, look(path, name))) for image, path, name in places]
+        seen = [look(*at) for at in zip(first.image_path, first["class"], strict=True)]
+        images = [(image, outlined(image, found)) for image, (found, _) in zip(images, seen, strict=True)]
+        first, said = first.assign(off=[f"{off:+.2f}" for _, off in seen]), said + "\nmap {off} off the logit"
     return gallery(images, _captions(first, said), note="tuned on these" if first.tuned_on.any() else "")
 
 

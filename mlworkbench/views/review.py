@@ -259,7 +259,7 @@ class LabelReview(anywidget.AnyWidget):
         height, width = pixels.shape[:2]
         size = max(1, PICTURE * width // max(height, width)), max(1, PICTURE * height // max(height, width))
         image = np.asarray(PIL.Image.fromarray(pixels).resize(size))
-        return {"picture": data_uri(outlined(image, self._run.look(path, self.names[c])) if self._mapped else image)}
+        return {"picture": data_uri(outlined(image, self._run.look(path, self.names[c])[0]) if self._mapped else image)}
 
     def _progress(self) -> str:
         counts = Counter(filter(None, self._answers.values()))

@@ -14,7 +14,7 @@ def test_auto_takes_what_was_measured_to_be_fastest():
         return lambda: time.sleep(pause)
 
     with join_processes("cpu"):
-        chosen = choose_precision("auto", step_in, images=8)
+        chosen = choose_precision("auto", step_in, images=8, steps=60)
     assert (chosen.name, chosen.channels_last) == ("bf16", False)
     speed = chosen.images_per_second
     assert list(speed) == ["fp32 channels_last", "fp32 contiguous", "bf16 channels_last", "bf16 contiguous"]
@@ -31,9 +31,15 @@ def test_what_is_hardly_faster_is_not_worth_its_risk(monkeypatch, capsys, slower
         return lambda: clock.__setitem__(0, clock[0] + (slower if precision.name == "fp32" else 1.0))
 
     with join_processes("cpu"):
-        assert choose_precision("auto", step_in, images=8).name == chosen
+        assert choose_precision("auto", step_in, images=8, steps=60).name == chosen
     how = "none is more than 5 % faster" if chosen == "fp32" else "it is the fastest"
     assert capsys.readouterr().out == f"precision: {chosen}; of fp32 and bf16 {how} here\n"
+
+
+def test_a_short_training_is_not_kept_waiting_by_a_trial(capsys):
+    with join_processes("cpu"):
+        assert choose_precision("auto", lambda _: 1 / 0, images=8, steps=59) == Precision("fp32", True)
+    assert capsys.readouterr().out == "precision: fp32; 59 steps are too few for a trial to pay\n"
 
 
 def test_what_finds_no_memory_is_out():
@@ -44,15 +50,15 @@ def test_what_finds_no_memory_is_out():
 
     which = "bf16"
     with join_processes("cpu"):
-        chosen = choose_precision("auto", step_in, images=8)
+        chosen = choose_precision("auto", step_in, images=8, steps=60)
         assert chosen.name == "bf16" and chosen.images_per_second["fp32 contiguous"] == 0
         which = "neither"
         with pytest.raises(WorkbenchError, match="no memory for a step of 8 images; choose a smaller --batch"):
-            choose_precision("auto", step_in, images=8)
+            choose_precision("auto", step_in, images=8, steps=60)
 
 
 def test_a_precision_that_was_asked_for_is_not_measured():
-    assert choose_precision("fp32", lambda _: 1 / 0, 8) == Precision("fp32", True)
+    assert choose_precision("fp32", lambda _: 1 / 0, 8, 1000) == Precision("fp32", True)
     with pytest.raises(WorkbenchError, match="fp16 is for CUDA cards"):
         refuse_misfit("fp16", torch.device("cpu"))
 

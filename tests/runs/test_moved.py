@@ -33,7 +33,7 @@ def test_a_run_that_moved_shows_its_images_from_the_root_that_is_given(moved, ti
         _ = Run(folder).root
     run = Run(folder, root=images)
     path = run.predictions("val").paths[0]
-    assert run.look(path, run.class_names[0]).shape == tiny_run.look(path, run.class_names[0]).shape
+    assert run.look(path, run.class_names[0])[0].shape == tiny_run.look(path, run.class_names[0])[0].shape
     np.testing.assert_array_equal(run.predictions("train").y, tiny_run.split_table().take(train_rows(tiny_run)).y)
     assert len(run.traits("val")) == len(run.predictions("val"))
     assert find_suspects(run, "val").basis == "held out"

@@ -200,7 +200,7 @@ def test_an_error_stands_over_where_the_network_looked(picture, tmp_path):
     rows = {"image_path": [picture("a.png", (200, 200))], "class": ["b"], "label": [1], "tuned_on": [True]}
     errors = pd.DataFrame(rows | {"probability": [0.1], "threshold": [0.5]})
     found = np.array([[0.0, 0.0], [0.0, 2.0]], np.float32)
-    page = widgets.error_gallery(errors, tmp_path, look=lambda *_: found, off=lambda *_: -0.25).data
+    page = widgets.error_gallery(errors, tmp_path, look=lambda *_: (found, -0.25)).data
     number, (image, seen), _, lines = tiles(page)
     assert number == 1 and lines == ["b: label present", "p 0.10, threshold 0.50", "map -0.25 off the logit"]
     assert np.ptp(image, 2).mean() > 20 and np.ptp(seen[:40, :40], 2).mean() < 20  # grey where it did not look

@@ -197,7 +197,7 @@ def test_the_map_is_that_of_the_network_and_lights_the_picture(tiny_run):
         tiny_run, Suspects(rank_labels(judge), judge, "held out"), file=tiny_run.folder.parent / "untouched.csv"
     )
     path, name = at(review)
-    found, c = tiny_run.look(path, name), judge.class_names.index(name)
+    (found, off), c = tiny_run.look(path, name), judge.class_names.index(name)
     assert found.shape == (4, 4)  # 32 pixels: one cell of the network's, four times as fine
     plain = review.view["picture"]
     do(review, "map")
@@ -208,13 +208,10 @@ def test_the_map_is_that_of_the_network_and_lights_the_picture(tiny_run):
     wanted = maps(tiny_run.model, torch.from_numpy(image)[None] / 255, fine=4)[0, c]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     bias, row = tiny_run.model.head.bias[c].item(), list(judge.paths).index(path)
-    assert tiny_run.off(path, name) == pytest.approx(wanted.mean() + bias - judge.logits[row, c], abs=1e-3)
-    assert (
-        "off the logit"
-        in error_gallery(
-            disagreements(judge, Thresholds.default(judge.class_names)), tiny_run.root, 1, tiny_run.look, tiny_run.off
-        ).data
-    )
+    assert off == pytest.approx(wanted.mean() + bias - judge.logits[row, c], abs=1e-3)
+    first = disagreements(judge, Thresholds.default(judge.class_names)).head(1)
+    told = tiny_run.look(first.image_path.item(), first["class"].item())[1]
+    assert f"map {told:+.2f} off the logit" in error_gallery(first, tiny_run.root, 1, tiny_run.look).data
 
 
 @pytest.fixture
