@@ -84,7 +84,9 @@ class Graph(nn.Module):
         found = {"probabilities": logits.sigmoid()}
         if self.seen is not None:
             found["maps"] = F.conv2d(cells, self.seen)
-        return found | ({"features": features} if self.features else {})
+        if self.features:
+            found["features"] = features
+        return found
 
 
 def folded(linear: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> nn.Linear:

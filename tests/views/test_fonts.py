@@ -47,6 +47,7 @@ def drawn(*names):
     figure.subplots().set_yticks(range(len(names)), names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")  # how letters join, before 3.11
         return style.png(figure)
 
 
