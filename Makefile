@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE = # many containers set it: each test process wou
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)# progress where somebody looks
 RUN_DIR ?= runs/demo
 
-.PHONY: setup demo test test-all lab gallery bench levels bench-quick lint lock clean
+.PHONY: setup demo test test-all lowest lab gallery bench levels bench-quick lint lock clean
 
 setup: .venv/installed
 
@@ -48,6 +48,13 @@ test: setup
 # And what is slow and seldom breaks: the notebooks at their defaults, each of them in a browser, … (docs/testing.md)
 test-all: setup
 	$(PYTEST)
+
+# The same with the lowest versions that pyproject.toml allows, in an environment of their own
+lowest: setup
+	$(PYTHON) -m venv .venv-lowest
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --requirement pyproject.toml --extra test
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
+	$(subst $(BIN),.venv-lowest/bin,$(PYTEST)) -m "not slow"
 
 lab: setup
 	$(BIN)/mlworkbench lab

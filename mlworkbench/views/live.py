@@ -87,13 +87,15 @@ def table_data(frame: pd.DataFrame, digits: int = 3, index: bool = True) -> dict
         return "".join(f"<{tag} style='text-align: {side}'><bdi>{escape(text)}</bdi></{tag}>" for side, text in cells)
 
     rows = "".join(f"<tr>{line('td', row)}</tr>" for row in told)
+    rows = rows or f"<tr><td colspan='{len(columns)}' style='text-align: left'>none</td></tr>"
     page = f"<thead><tr>{line('th', heads)}</tr></thead><tbody>{rows}</tbody>"
     page = f"<table class='tex2jax_ignore mathjax_ignore'>{page}</table>"
     long = len(frame) > LONG
     page = f"<div style='{'max-height: 30em; ' if long else ''}overflow: auto'>{page}</div>"
     if long:
         page += f"<script>{(STATIC / 'table.js').read_text(encoding='utf-8')}</script>"
-    return {"text/html": page, "text/plain": pd.DataFrame(told, columns=heads).to_string(index=False)}
+    plain = pd.DataFrame(told, columns=heads).to_string(index=False) if told else f"{', '.join(heads)}: none"
+    return {"text/html": page, "text/plain": plain}
 
 
 def _is_number(values: pd.Series) -> bool:

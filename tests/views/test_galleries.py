@@ -16,6 +16,12 @@ from mlworkbench.views.live import LivePlot, class_progress, show_table
 from mlworkbench.views.parts import Choice
 
 
+def test_a_table_without_rows_says_so():
+    data = live.table_data(pd.DataFrame({"image_path": [], "reason": []}), index=False)
+    assert "<td colspan='2' style='text-align: left'>none</td>" in data["text/html"]
+    assert data["text/plain"] == "image, reason: none"
+
+
 def test_tables_show_names_as_text_and_nan_as_a_dash(monkeypatch):
     shown = []
     monkeypatch.setattr(live, "display", lambda data, raw: shown.append(data))
