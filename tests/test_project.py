@@ -133,7 +133,7 @@ CEILINGS = {
     "data": 1585,
     "deploy": 1380,
     "imports": 2095,
-    "network": 1025,
+    "network": 1030,
     "roof": 1255,
     "tables": 1135,
     "training": 1450,

@@ -21,13 +21,12 @@ import jinja2
 import numpy as np
 import torch
 import yaml
-from torchvision import transforms
 
 from .. import __version__
 from ..decisions.thresholds import HAND
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
-from ..network.model import independent_head
+from ..network.model import independent_head, whole_image
 from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.predictions import probabilities
@@ -130,7 +129,7 @@ def ultralytics_checkpoint(run: Run, fold: bool) -> bytes:
         net.model[-1].linear = folded(net.model[-1].linear, *_last_step(run, fold))
         net.model[-1] = independent_head(net.model[-1])
     size = run.state["settings"]["image_size"]
-    net.transforms = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
+    net.transforms = whole_image(size)
     data = io.BytesIO()
     torch.save({"model": net, "train_args": {"task": "classify", "imgsz": size}}, data)
     return data.getvalue()

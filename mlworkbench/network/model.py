@@ -14,9 +14,18 @@ import safetensors.torch
 import torch
 import yaml
 from torch import nn
+from torchvision import transforms
 
 from ..exceptions import WorkbenchError
 from .foreign import ALTERNATIVES, open_checkpoint, quietly, refuse_architecture, safely
+
+
+def whole_image(size: int) -> transforms.Compose:
+    """What a checkpoint of Ultralytics' has to hold for a plain `YOLO` to show its network the whole image.
+
+    One inside another: it has no `size` that could be another one than was asked for, where theirs would crop.
+    """
+    return transforms.Compose([transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])])
 
 
 class YOLOClassifier(nn.Module):

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from packaging.version import Version
 from PIL import Image
-from torchvision import transforms
 from ultralytics import __version__
 from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader
@@ -210,9 +209,7 @@ class MultiLabelTrainer(ClassificationTrainer):
             same = ("erasing", "auto_augment", "hsv_h", "hsv_s", "hsv_v")
             theirs = classify_augmentations(size=size, **chosen, **{name: getattr(self.args, name) for name in same})
         if not train:  # goes into the checkpoint: whoever predicts with it shows the whole image too
-            whole = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
-            # One inside another has no `size`: by it theirs would find another size asked for, and crop to that.
-            self.model.transforms = transforms.Compose([whole])
+            self.model.transforms = models.whole_image(size)
         rows = _Rows(self.job, dataset_path, theirs)
         return build_dataloader(rows, batch_size, self.args.workers, train, rank=-1, device=self.device)
 

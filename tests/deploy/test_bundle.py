@@ -243,10 +243,11 @@ images = torch.from_numpy(numpy.load("seen.npy")) / 255
 for number, file in enumerate(sys.argv[2:]):
     model = YOLO(file)
     numpy.save(f"{number}.npy", numpy.stack([result.probs.data for result in model.predict(images, verbose=False)]))
-    whole = model.predict(sys.argv[-1].replace("softmax.pt", "wide.png"), verbose=False)[0]
-    numpy.save(f"file{number}.npy", whole.probs.data)
+    for size in (SIZE, 2 * SIZE):
+        whole = model.predict(sys.argv[-1].replace("softmax.pt", "wide.png"), imgsz=size, verbose=False)[0]
+        numpy.save(f"file{number}-{size}.npy", whole.probs.data)
 print(ascii(list(model.names.values())))
-"""
+""".replace("SIZE", str(SIZE))
     # As wide as can be: a crop out of its middle would not see the ends.
     wide = Image.fromarray(np.concatenate(list(seen.transpose(0, 2, 3, 1)), 1))
     wide.save(tmp_path / "wide.png")
@@ -264,7 +265,8 @@ print(ascii(list(model.names.values())))
     np.testing.assert_array_equal(at_half >= 0.5, made.thresholds().decide(said))
     np.testing.assert_allclose(exclusive, torch.from_numpy(said.logits).softmax(1), atol=CLOSE)
     ours = made.predict(["wide.png"], tmp_path).probabilities[0]
-    np.testing.assert_allclose(np.load(tmp_path / "file0.npy"), ours, atol=0.03)  # Pillow's resize
+    for size in (SIZE, 2 * SIZE):
+        np.testing.assert_allclose(np.load(tmp_path / f"file0-{size}.npy"), ours, atol=0.03)  # Pillow's resize
     assert build_model(str(bundle / "best.pt"), ["other"]).trained  # for us too it holds nothing strange
 
 
