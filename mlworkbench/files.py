@@ -41,11 +41,13 @@ def refuse_foreign(path: Path, ours: bytes) -> None:
     ----------
     ours : regular expression for the beginning of what the caller writes
     """
+    if not path.is_file():  # nor a pipe, on which a reader would wait
+        return
     try:
         with path.open("rb") as file:
-            start = file.read(1024) if path.is_file() else b""
-    except OSError:  # none, or whoever writes it will say
-        return
+            start = file.read(1024)
+    except OSError as error:
+        raise Unwritable(path, error, "name") from None
     if start and not re.match(ours, start):
         raise WorkbenchError(f"{path} is there and holds something else, which would be lost; choose another name")
 

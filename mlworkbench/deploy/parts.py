@@ -110,7 +110,7 @@ def _refuse_foreign(out: Path) -> None:
         ours = not out.is_file() or pq.read_schema(out).names[1].startswith("p_")
     except (pa.ArrowException, OSError, IndexError):
         ours = False
-    refuse_foreign(out, b"" if ours else b"$.")
+    refuse_foreign(out, b"PAR1" if ours else b"(?!)")
 
 
 def _holds_others(folder: Path) -> bool:
