@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "predictions": ["Predictions", "decide", "probabilities"],
         "metrics": ["average_precision", "bootstrap", "class_table", "interval", "mean_defined", "score", "wilson"],
         "calibration": ["bends", "calibrate"],
+        "intervals": ["told"],
         "prevalence": ["at_prevalence", "read_prevalence"],
     },
 )
