@@ -154,12 +154,13 @@ def _refuse_source(out: Path | None, *sources: str, ours: bytes = b"") -> None:
     from .files import refuse_foreign
     from .runs.folder import FILES, STATE, holds_run
 
-    if out is not None and out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
+    if out is None:
+        return
+    if out.exists() and any(Path(s).exists() and out.samefile(s) for s in sources if s):
         raise WorkbenchError(f"{out} is what is to be read; choose another file to write")
-    if out is not None and out.name in (STATE, *FILES) and holds_run(out.parent):
+    if out.name in (STATE, *FILES) and holds_run(out.parent):
         raise WorkbenchError(f"{out} is a file of that run; choose another name, or another folder")
-    if out is not None:
-        refuse_foreign(out, ours)
+    refuse_foreign(out, ours)
 
 
 def _import(args: argparse.Namespace) -> None:

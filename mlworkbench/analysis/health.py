@@ -334,9 +334,9 @@ def new_prevalence(val: Predictions, new: Predictions, seed: int = 0) -> tuple[n
     weights = [np.column_stack((np.ones(len(its), np.float32), w)) for its, w in zip((val, new), drawn, strict=True)]
     few = few_positives(val.labels, groups := numbered(val.groups, len(val)))
     few |= [its is False for its in learnt_classes(val)]  # probabilities that tell nothing are likeliest at 0 or 1
-    fewest = min(groups.max(), numbered(new.groups, len(new)).max()) + 1
+    independent = numbered(new.groups, len(new)).max() + 1
+    fewest = min(groups.max() + 1, independent)
     # Of few groups percentiles lie too near: Hesterberg (The American Statistician 2015), "expanded percentile".
-    alone = (numbered(new.groups, len(new)).max() + 1) / len(new)
     tail = norm.cdf(t.ppf(LEVEL / 2, max(fewest - 1, 1)) * np.sqrt(fewest / max(fewest - 1, 1)))
     found = np.full((3, len(names)), np.nan)
     for c in np.flatnonzero(~few).tolist():
@@ -356,7 +356,7 @@ def new_prevalence(val: Predictions, new: Predictions, seed: int = 0) -> tuple[n
         odds = np.exp(np.clip(np.outer(logits, scale) + shift - logit(here), -50, 50))
         counted = np.add.reduceat(weights[1][order], starts)
         found[:, c] = _most_likely(odds, counted, tail)
-        low, high = _likely(odds[:, 0], counted[:, 0] * alone, found[0, c])
+        low, high = _likely(odds[:, 0], counted[:, 0] * independent / len(new), found[0, c])
         found[1:, c] = min(found[1, c], low), max(found[2, c], high)
     return found[0], found[1], found[2]
 

@@ -38,9 +38,8 @@ def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarr
     """
     net = copy.deepcopy(model).eval().float()
     images = images.to(net.head.weight.device, torch.float32)
-    coarse = _coarse(net, images)
     if fine == 1:
-        return coarse
+        return _coarse(net, images)
     height, width = images.shape[2:]
     stride = PROBE // _coarse(net, images.new_zeros(1, 3, PROBE, PROBE)).shape[-1]
     if fine < 1 or fine & (fine - 1) or fine > stride // 2 or height % stride or width % stride:
@@ -48,14 +47,15 @@ def maps(model: YOLOClassifier, images: torch.Tensor, fine: int = 1) -> np.ndarr
             f"a map {fine} times as fine of images {width}x{height}; expected a power of two up to {stride // 2}, "
             f"and sides that are multiples of {stride}"
         )
-    h, w = coarse.shape[2:]
     # Half a fine cell off a coarse one's edge and on by whole ones: their middles are evenly spread over the image.
     starts = range(stride // fine // 2, stride, stride // fine)
     found = []
     for part in F.pad(images, [stride // 2] * 4, mode="replicate").split(max(1, TOGETHER // fine**2)):
         shifted = torch.cat([part[:, :, y : y + height, x : x + width] for y in starts for x in starts])
-        cells = _coarse(net, shifted).reshape(fine, fine, len(part), -1, h, w)
-        found.append(cells.transpose(2, 3, 4, 0, 5, 1).reshape(len(part), -1, h * fine, w * fine))
+        cells = _coarse(net, shifted)
+        h, w = cells.shape[2:]
+        cells = cells.reshape(fine, fine, len(part), -1, h, w).transpose(2, 3, 4, 0, 5, 1)
+        found.append(cells.reshape(len(part), -1, h * fine, w * fine))
     return np.concatenate(found)
 
 
