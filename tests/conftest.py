@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mlworkbench-cache-")  # nobody's own cache
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # failed tests leave their files there
+# Everything else goes when the suite ends, also what killed processes left. Short: a socket's path has 107 bytes.
+HOUSE = tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="mlw-")
+os.environ["XDG_CACHE_HOME"] = f"{HOUSE}/cache"  # nobody's own
 os.environ["YOLO_AUTOINSTALL"] = "False"  # also for tests that import ultralytics themselves
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 
@@ -21,6 +25,10 @@ def pytest_configure(config):
     """The suite is about the processor, whose bits it asks for; what a card does is told by `pytest -m gpu` alone."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_unconfigure():
+    shutil.rmtree(HOUSE, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
