@@ -1,7 +1,8 @@
 """Predicting: `make bench`, or `python benchmarks/predict.py [--quick] [speed|memory|kills]`.
 
 `speed` holds `predict_to` against Ultralytics' own `YOLO.predict` on the same files and the same network, in turns, in
-processes of their own, and against what the cores allow: cores / (core seconds to decode an image + to infer one).
+processes of their own, on a GPU where there is one; without one also against what the cores allow: cores / (core
+seconds to decode an image + to infer one).
 `memory` is a long list of small images: the resident memory after a tenth of it and at the end.
 `kills` ends a job at random moments and starts it again until it is done: the file is that of an undisturbed one.
 """
@@ -75,7 +76,7 @@ import sys, time
 from pathlib import Path
 from ultralytics import YOLO
 model, files, batch = YOLO(sys.argv[1]), sorted(map(str, Path(sys.argv[2]).iterdir())), int(sys.argv[3])
-how = {"imgsz": 224, "batch": batch, "stream": True, "verbose": False, "device": "cpu"}
+how = {"imgsz": 224, "batch": batch, "stream": True, "verbose": False, "device": sys.argv[4]}
 for _ in model.predict(files[:4], **how): pass
 start = time.perf_counter()
 found = [result.probs.data for result in model.predict(files, **how)]
@@ -110,7 +111,8 @@ def core_seconds(run, files: list[str]) -> tuple[float, float]:
 
 
 def speed(quick: bool) -> None:
-    cores = os.cpu_count() or 1
+    cores, device = os.cpu_count() or 1, "cuda" if torch.cuda.is_available() else "cpu"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{cores} cores"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run = trained(folder, 224)
@@ -123,22 +125,23 @@ def speed(quick: bool) -> None:
                 for what, code, arguments in (
                     ("ours fp32", OURS, (run.folder, there, "fp32")),
                     ("ours bf16", OURS, (run.folder, there, "bf16")),
-                    ("Ultralytics, batch 1", THEIRS, (folder / "plain.pt", there, 1)),
-                    ("Ultralytics, batch 32", THEIRS, (folder / "plain.pt", there, 32)),
+                    ("Ultralytics, batch 1", THEIRS, (folder / "plain.pt", there, 1, device)),
+                    ("Ultralytics, batch 32", THEIRS, (folder / "plain.pt", there, 32, device)),
                 ):
                     rates.setdefault(what, []).append(images / timed(code, *arguments))
-            decode, infer = core_seconds(run, files)
-            limit = cores / (decode + infer)
-            ours = statistics.median(rates["ours fp32"])
-            theirs = max(statistics.median(found) for what, found in rates.items() if what.startswith("Ultra"))
-            print(f"{images} JPEGs of {name}, {cores} cores:")
+            ours, one, batches = (statistics.median(rates[what]) for what in rates if what != "ours bf16")
+            print(f"{images} JPEGs of {name}, {where}:")
             for what, found in rates.items():
-                print(f"  {what:<22} {statistics.median(found):7.1f} images/s ({min(found):.1f} to {max(found):.1f})")
-            print(
-                f"  ours is {ours / theirs:.1f} times theirs, and {ours / limit:.2f} of the {limit:.0f} that {cores} "
-                f"cores allow ({1e3 * decode:.2f} ms to decode + {1e3 * infer:.2f} ms to infer)",
-                flush=True,
-            )
+                print(f"  {what:<22} {statistics.median(found):8.1f} images/s ({min(found):.1f} to {max(found):.1f})")
+            print(f"  ours is {ours / one:.1f} times theirs file by file, {ours / batches:.1f} times in their batches")
+            if device == "cpu":
+                decode, infer = core_seconds(run, files)
+                limit = cores / (decode + infer)
+                print(
+                    f"  and {ours / limit:.2f} of the {limit:.0f} that {cores} cores allow ({1e3 * decode:.2f} ms to "
+                    f"decode + {1e3 * infer:.2f} ms to infer)",
+                    flush=True,
+                )
 
 
 def memory(quick: bool) -> None:

@@ -328,7 +328,8 @@ print(json.dumps(40 * batch / min(times)))
 
 
 def gpu(folder: Path, quick: bool) -> None:
-    """A GPU in bf16 at 224 px, end to end: from the cache, decoding in every epoch, and Ultralytics' trainer."""
+    """A GPU at 224 px: epochs in bf16 from the cache, decoding in each, Ultralytics' trainer; then predictions."""
+    import predict
     import torch
 
     if not torch.cuda.is_available():
@@ -349,6 +350,7 @@ def gpu(folder: Path, quick: bool) -> None:
                 f"the limit; epochs {[round(speed) for speed in found['speeds']]}",
                 flush=True,
             )
+    predict.speed(quick)
 
 
 PARTS = {f.__name__: f for f in (feeding, speed, together, memory, processes, kills, precision, gpu)}

@@ -5,7 +5,6 @@ Ultralytics (`best.pt`) and a model card (`README.md`); beside ONNX also `predic
 in the form that taggers have (`tagger/`).
 """
 
-import copy
 import csv
 import hashlib
 import io
@@ -26,7 +25,7 @@ from .. import __version__
 from ..decisions.thresholds import HAND
 from ..exceptions import RunFailed, WorkbenchError
 from ..files import read_json, write_csv, write_json, write_whole
-from ..network.model import independent_head, whole_image
+from ..network.model import exported_shape, for_plain_yolo
 from ..runs import folder as folder_of
 from ..runs.run import Run
 from ..scoring.predictions import probabilities
@@ -124,14 +123,12 @@ def ultralytics_checkpoint(run: Run, fold: bool) -> bytes:
     workbench does. A network that was trained by a softmax keeps that, and has no calibration in it: what torch has of
     layers cannot say it.
     """
-    net: Any = copy.deepcopy(run.model.net)
-    if not run.model.exclusive:
+    size, independent = run.state["settings"]["image_size"], not run.model.exclusive
+    net: Any = for_plain_yolo(run.model.net, size, independent)
+    if independent:
         net.model[-1].linear = folded(net.model[-1].linear, *_last_step(run, fold))
-        net.model[-1] = independent_head(net.model[-1])
-    size = run.state["settings"]["image_size"]
-    net.transforms = whole_image(size)
     data = io.BytesIO()
-    torch.save({"model": net, "train_args": {"task": "classify", "imgsz": size}}, data)
+    torch.save({"model": net, "train_args": {"task": "classify", "imgsz": exported_shape(size)}}, data)
     return data.getvalue()
 
 

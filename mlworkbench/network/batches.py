@@ -84,8 +84,8 @@ def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The same to [3, height, width]."""
     if pixels.shape[:2] == shape:
         return pixels.transpose(2, 0, 1)
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    return F.interpolate(image, size=shape, mode="bilinear", antialias=True)[0].numpy()
+    image = torch.from_numpy(pixels.transpose(2, 0, 1)[None])
+    return F.interpolate(image, size=shape, mode="bilinear", antialias=True).numpy()[0]
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -20,14 +20,6 @@ from ..exceptions import WorkbenchError
 from .foreign import ALTERNATIVES, open_checkpoint, quietly, refuse_architecture, safely
 
 
-def whole_image(size: int) -> transforms.Compose:
-    """What a checkpoint of Ultralytics' has to hold for a plain `YOLO` to show its network the whole image.
-
-    One inside another: it has no `size` that could be another one than was asked for, where theirs would crop.
-    """
-    return transforms.Compose([transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])])
-
-
 class YOLOClassifier(nn.Module):
     """An Ultralytics classification network for independent labels.
 
@@ -125,18 +117,54 @@ def weights_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
-def independent_head(head: nn.Module) -> nn.Sequential:
-    """A classification head of Ultralytics as torch's own layers, ending in a sigmoid instead of a softmax.
+def for_plain_yolo(net: nn.Module, size: int, independent: bool = True) -> nn.Module:
+    """A copy of a network of Ultralytics as a checkpoint from which a plain `YOLO` predicts as the workbench does.
 
-    The layers keep their names, so weights fit either form; and a checkpoint with it names no class that a plain `YOLO`
-    does not know, so that one predicts, and exports, independent probabilities.
+    It holds no class that a plain `YOLO` does not know, keeps the names of all weights, and shows the network whole
+    images at its own size, whatever `imgsz` says. Their predictor takes a checkpoint's transforms only where these are
+    of the size asked for or tell none, so ours tell none. To an export it shows the middle square unless the export is
+    no square, so one has more columns (`exported_shape`), of which the first layer makes a square again.
+
+    Parameters
+    ----------
+    independent : each class has its own probability, from a sigmoid; else they share one, as theirs do
     """
-    parts = {name: getattr(head, name) for name in ("conv", "pool")}
-    parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}
-    plain = nn.Sequential(OrderedDict(parts))
-    for name in ("i", "f", "type", "np"):  # by which their models find a layer's input
-        setattr(plain, name, getattr(head, name))
-    return plain.train(head.training)
+    plain: Any = deepcopy(net)
+    head = plain.model[-1]
+    if independent:
+        parts = {name: getattr(head, name) for name in ("conv", "pool")}
+        parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}
+        plain.model[-1] = _in_place_of(head, nn.Sequential(OrderedDict(parts)))
+    square = _in_place_of(plain.model[0], nn.Upsample((size, size), mode="bilinear"))  # leaves a square as it is
+    for layer in plain.model:
+        layer.i, layer.f = layer.i + 1, _after_one_more(layer.f)
+    plain.save = [layer + 1 for layer in plain.save]
+    plain.model = nn.Sequential(OrderedDict(square=square, **dict(plain.model.named_children())))
+    resize = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
+    plain.transforms = transforms.Compose([resize])
+    return plain
+
+
+def _after_one_more(inputs: int | list[int]) -> int | list[int]:
+    """Where a layer's inputs come from, counted from the first layer or backwards, once one more comes first."""
+    return [_after_one_more(at) for at in inputs] if isinstance(inputs, list) else inputs + (inputs >= 0)  # type: ignore
+
+
+def exported_shape(size: int) -> list[int]:
+    """Height and width of what a plain `YOLO` exports of a checkpoint for images of this side.
+
+    Half as many columns more, for then its resize and ours together blur as one does: a triangle with a half-width of
+    one column has the variance 1/6; a narrower one, and then a line between two columns a quarter away from the nearer,
+    have (1/6 + 3/16) / 1.5^2 = .157, at every column.
+    """
+    return [size, size * 3 // 2]
+
+
+def _in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
+    """The new layer, with that by which their models find a layer's input."""
+    for name in ("i", "f", "type", "np"):
+        setattr(new, name, getattr(layer, name))
+    return new.train(layer.training)
 
 
 def load_weights(model: YOLOClassifier, file: Path) -> YOLOClassifier:

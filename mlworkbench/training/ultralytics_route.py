@@ -208,8 +208,6 @@ class MultiLabelTrainer(ClassificationTrainer):
             chosen = {"scale": (1 - self.args.scale, 1.0), "hflip": self.args.fliplr, "vflip": self.args.flipud}
             same = ("erasing", "auto_augment", "hsv_h", "hsv_s", "hsv_v")
             theirs = classify_augmentations(size=size, **chosen, **{name: getattr(self.args, name) for name in same})
-        if not train:  # goes into the checkpoint: whoever predicts with it shows the whole image too
-            self.model.transforms = models.whole_image(size)
         rows = _Rows(self.job, dataset_path, theirs)
         return build_dataloader(rows, batch_size, self.args.workers, train, rank=-1, device=self.device)
 
@@ -245,18 +243,16 @@ class MultiLabelTrainer(ClassificationTrainer):
 
     def save_model(self) -> bool:
         """Their checkpoint, written whole, its head of torch's own layers; then the weights in our form."""
-        folder, ema = self.job.run.folder, self.ema.ema
-        last, best, head, size = self.last, self.best, ema.model[-1], self.args.imgsz
-        if self.job.settings.loss != "softmax":
-            ema.model[-1] = models.independent_head(head)
+        folder, ema, last, best, size = self.job.run.folder, self.ema.ema, self.last, self.best, self.args.imgsz
         try:
             with tempfile.TemporaryDirectory(prefix="mlworkbench-") as temporary:
                 self.last = self.best = Path(temporary) / "last.pt"
-                self.args.imgsz = exported_shape(size)
+                self.ema.ema = models.for_plain_yolo(ema, size, self.job.settings.loss != "softmax")
+                self.args.imgsz = models.exported_shape(size)
                 super().save_model()
                 data = self.last.read_bytes()
         finally:
-            self.last, self.best, ema.model[-1], self.args.imgsz = last, best, head, size
+            self.ema.ema, self.last, self.best, self.args.imgsz = ema, last, best, size
         write_whole(folder / folder_of.ULTRALYTICS_LAST, data)
         rounded = {name: v.half().to(v.dtype) if v.is_floating_point() else v for name, v in ema.state_dict().items()}
         if self.route.recorder.keep(models.weights_bytes(rounded)):  # as their file has them: both say the same
@@ -279,14 +275,6 @@ class MultiLabelTrainer(ClassificationTrainer):
         self.bar.update(len(self.rows))
         if self.stop_asked():
             raise _Stop
-
-
-def exported_shape(size: int) -> list[int]:
-    """Height and width that their export takes from our checkpoints.
-
-    Their predictor shows a square export the middle of an image, and any other the whole of it.
-    """
-    return [size, size - 1]
 
 
 def _with_all_events(callbacks: Mapping[str, Sequence[Callable]]) -> dict[str, list]:

@@ -5,6 +5,7 @@ from ..network.foreign import safely  # first: it says that Ultralytics installs
 # isort: on
 
 import logging
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.special import logit
+from torch import nn
 from ultralytics import YOLO
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine.results import Results
@@ -76,11 +78,16 @@ class MultiLabelPredictor(ClassificationPredictor):
     """Whole images at any size, every class's own probability, and the present ones at the run's thresholds."""
 
     def setup_source(self, source: Any) -> None:
-        net = getattr(self.model, "model", None)
+        net: Any = getattr(self.model, "model", None)
         if isinstance(net, ClassificationModel) and isinstance(net.model[-1], Classify):
             raise WorkbenchError(f"{self.args.model} is a single-label network; train it on a labels file first")
-        if self.model.format == "pt":  # a checkpoint takes squares, whatever it gives exports
-            self.args.imgsz = int(np.max(self.args.imgsz))
+        if self.model.format == "pt":  # a checkpoint takes squares of any size, whatever it gives exports
+            self.args.imgsz = int(np.min(self.args.imgsz))
+            if isinstance(net.model[0], nn.Upsample):  # it is for exports, and stays in the network that these are of
+                without = copy(net)
+                without._modules = net._modules | {"model": net.model[1:]}
+                backend: Any = getattr(self.model, "backend", self.model)
+                backend.model = without
         super().setup_source(source)
         self.host_transforms = self.device_transform = None
         height, width = self.imgsz

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.utils.checks import check_yaml
 
 from mlworkbench import MultiLabelYOLO, WorkbenchError, build_model, fit
-from mlworkbench.network.model import load_weights, save_weights, softmax_odds
+from mlworkbench.network.model import exported_shape, for_plain_yolo, load_weights, save_weights, softmax_odds
 
 NAMES = ["cat", "dog", "hat"]
 WEATHER = SHARED / "weights" / "weather4_yolo11n-cls.pt"
@@ -254,6 +254,25 @@ def odds_one_by_one(z):
     """Log odds of each class's softmax probability, in float64, class by class."""
     z = z.astype(np.float64)
     return np.stack([z[:, c] - np.logaddexp.reduce(np.delete(z, c, axis=1), axis=1) for c in range(z.shape[1])], axis=1)
+
+
+def test_for_a_plain_yolo_inputs_from_earlier_layers_are_still_theirs(tmp_path, rng):
+    """Of squares as before, of more columns as of what lies between; also where layers are skipped."""
+    layers = [
+        [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 1]], [[-1, 0], 1, "Concat", [1]], [0, 1, "Conv", [8, 3, 1]],
+        [[2, -1, -3], 1, "Concat", [1]],
+    ]  # fmt: skip
+    text = {"nc": 3, "scales": {"n": [1, 1, 1024]}, "backbone": layers, "head": [[-1, 1, "Classify", ["nc"]]]}
+    (tmp_path / "skips.yaml").write_text(json.dumps(text))
+    net = build_model(str(tmp_path / "skips.yaml"), ["a", "b", "c"]).net.eval()
+    plain, wide = for_plain_yolo(net, 32).eval(), torch.from_numpy(rng.random((2, 3, 32, 48), np.float32))
+    assert exported_shape(32) == [32, 48] and list(plain.state_dict()) == list(net.state_dict())
+    first, middle, last = wide[..., ::3], wide[..., 1::3], wide[..., 2::3]
+    square = torch.stack([0.75 * first + 0.25 * middle, 0.25 * middle + 0.75 * last], dim=-1).flatten(-2)
+    with torch.no_grad():
+        for seen in (wide, square):
+            torch.testing.assert_close(plain(seen), torch.sigmoid(net(square)[1]))
+            torch.testing.assert_close(for_plain_yolo(net, 32, independent=False).eval()(seen)[0], net(square)[0])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 300])

@@ -24,6 +24,7 @@ import mlworkbench as mw
 from mlworkbench import Run, WorkbenchError, fit, read_labels
 from mlworkbench.data.demo import CLASSES
 from mlworkbench.exceptions import Interrupted
+from mlworkbench.network.batches import squared
 from mlworkbench.network.infer import pooled_features
 from mlworkbench.network.model import read_pt, softmax_odds
 from mlworkbench.runs import folder as folder_of
@@ -125,7 +126,8 @@ print(*(float(p) for p in result.probs.data))
         assert abs(said.sum() - 1) > 0.01  # no softmax
 
 
-def test_a_plain_yolo_sees_the_whole_image_at_any_size_and_in_its_exports(theirs, tmp_path, caplog):
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+def test_a_plain_yolo_sees_the_whole_image_at_any_size_and_in_its_exports(format, theirs, tmp_path, caplog):
     """Of an image three times as wide as high, by a network that tells much apart."""
     from ultralytics import YOLO
 
@@ -148,22 +150,36 @@ def test_a_plain_yolo_sees_the_whole_image_at_any_size_and_in_its_exports(theirs
         shown = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box), np.float32) / 255
         return net(torch.from_numpy(shown).permute(2, 0, 1)[None])[0].detach()
 
-    whole, middle = seen_as((32, 32)), seen_as((32, 32), (32, 0, 64, 32))
-    assert (whole - middle).abs().max() > 0.1
+    whole, middle, wide = seen_as((32, 32)), seen_as((32, 32), (32, 0, 64, 32)), seen_as((48, 32))
+    assert (whole - middle).abs().max() > max(0.1, 3 * (whole - wide).abs().max())
     plain = YOLO(tmp_path / "best.pt")
-    exported = plain.export(format="torchscript", verbose=False)
+    exported = plain.export(format=format, verbose=False)
     for model, options, expected in (
         (plain, {}, whole),
         (plain, {"imgsz": 64}, whole),
-        (YOLO(exported, task="classify"), {}, seen_as((31, 32))),
+        (YOLO(exported, task="classify"), {}, wide),
         (mw.MultiLabelYOLO(tmp_path / "best.pt"), {}, whole),
-        (mw.MultiLabelYOLO(exported), {}, seen_as((31, 32))),
+        (mw.MultiLabelYOLO(exported, task="classify"), {}, wide),
     ):
         said = model.predict(tmp_path / "wide.png", verbose=False, **options)[0].probs.data
         np.testing.assert_allclose(said, expected, atol=0.02)  # torch's resize and Pillow's differ by one in 255
     assert "only the middle" not in caplog.text
     mw.MultiLabelYOLO(tmp_path / "best.pt").export(format="torchscript", imgsz=64)
     assert "a plain YOLO shows only the middle of an image to this export" in caplog.text
+
+
+def test_ours_shows_a_checkpoint_whole_images_of_any_size(theirs, tmp_path):
+    blocks((96, 32), 4).save(tmp_path / "wide.png")
+    net = torch.load(theirs.folder / folder_of.ULTRALYTICS_BEST, weights_only=False)["model"].float().eval()
+    image = torch.from_numpy(squared(np.asarray(blocks((96, 32), 4)), 64))[None] / 255
+    with torch.no_grad():
+        alike, net.model = net(image)[0], net.model[1:]
+        expected = net(image)[0]
+    model = mw.MultiLabelYOLO(theirs.folder / folder_of.ULTRALYTICS_BEST)
+    for _ in range(2):
+        said = model.predict(tmp_path / "wide.png", verbose=False, imgsz=64)[0].probs.data
+        np.testing.assert_allclose(said, expected, atol=1e-5)
+    assert (alike - expected).abs().max() > 1e-4 and isinstance(model.model.model[0], torch.nn.Upsample)
 
 
 def test_the_run_folder_is_the_same_and_their_files_lie_beside(theirs):
