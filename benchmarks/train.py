@@ -176,7 +176,9 @@ def feeding(folder: Path, quick: bool) -> None:
 
 
 def together(folder: Path, quick: bool) -> None:
-    """Two trainings at once against one alone, with threads that spin while they wait, OpenMP's way, and without."""
+    """Two trainings at once against one alone, by how long OpenMP's threads spin: its own way, ours, never."""
+    from mlworkbench.cores import SPINS
+
     labels, cores = photographs(folder, 96 if quick else 256), len(os.sched_getaffinity(0))
 
     def speed_of(run: str, size: int, spins: int) -> float:
@@ -187,7 +189,7 @@ def together(folder: Path, quick: bool) -> None:
 
     for size in (96, 224):
         speed_of("warm", size, 0)  # fills the cache
-        for spins in (300_000, 0):
+        for spins in (300_000, SPINS, 0):
             with ThreadPoolExecutor(2) as pool:
                 alone, two = speed_of("one", size, spins), list(pool.map(speed_of, "ab", [size] * 2, [spins] * 2))
             print(

@@ -12,12 +12,12 @@ The front page is lazy: importing the package imports neither torch nor ultralyt
 
 import lazy_loader
 
-from .cores import sleep_while_waiting
+from .cores import spin_briefly
 from .paths import make_home
 
 make_home()  # before anything is imported that cannot do without
 __version__ = "0.1.0"
 
-sleep_while_waiting()  # read when torch is imported: nowhere later than here
+spin_briefly()  # read when torch is imported: nowhere later than here
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,13 +26,13 @@ def test_no_more_than_it_is_bound_to_and_the_container_gives(monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     "before, given, spins",
     [
-        ("", {}, "0"),
+        ("", {}, "3000"),
         ("", {"GOMP_SPINCOUNT": "7"}, "7"),
         ("", {"OMP_WAIT_POLICY": "active"}, None),
         ("import torch", {}, None),  # which has read it already
     ],
 )
-def test_threads_sleep_where_it_is_ours_to_say(before, given, spins):
+def test_threads_spin_briefly_where_it_is_ours_to_say(before, given, spins):
     said = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     code = f"{before}\nimport os, mlworkbench\nprint(os.environ.get('GOMP_SPINCOUNT'))"
     environment = said | {"PYTHONPATH": str(PROJECT)} | given
