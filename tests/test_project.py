@@ -133,11 +133,11 @@ CEILINGS = {
     "data": 1585,
     "deploy": 1380,
     "imports": 2095,
-    "network": 1030,
+    "network": 1045,
     "roof": 1255,
     "tables": 1135,
     "training": 1450,
-    "views": 1660,
+    "views": 1565,
 }
 
 
