@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or of these microseconds so many
-SPINS = 3000  # some tenth of a millisecond; OpenMP's own are 300,000 (decision 047)
+SPINS = 10_000  # fractions of a millisecond; OpenMP's own are 300,000 (decision 047)
 
 
 def count_cores() -> int:

@@ -26,7 +26,7 @@ def test_no_more_than_it_is_bound_to_and_the_container_gives(monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     "before, given, spins",
     [
-        ("", {}, "3000"),
+        ("", {}, "10000"),
         ("", {"GOMP_SPINCOUNT": "7"}, "7"),
         ("", {"OMP_WAIT_POLICY": "active"}, None),
         ("import torch", {}, None),  # which has read it already
