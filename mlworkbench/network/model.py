@@ -134,8 +134,8 @@ def for_plain_yolo(net: nn.Module, size: int, independent: bool = True) -> nn.Mo
     if independent:
         parts = {name: getattr(head, name) for name in ("conv", "pool")}
         parts |= {"flat": nn.Flatten(), "drop": head.drop, "linear": head.linear, "sigmoid": nn.Sigmoid()}
-        plain.model[-1] = _in_place_of(head, nn.Sequential(OrderedDict(parts)))
-    square = _in_place_of(plain.model[0], nn.Upsample((size, size), mode="bilinear"))  # leaves a square as it is
+        plain.model[-1] = in_place_of(head, nn.Sequential(OrderedDict(parts)))
+    square = in_place_of(plain.model[0], nn.Upsample((size, size), mode="bilinear"))  # leaves a square as it is
     for layer in plain.model:
         layer.i, layer.f = layer.i + 1, _after_one_more(layer.f)
     plain.save = [layer + 1 for layer in plain.save]
@@ -145,9 +145,9 @@ def for_plain_yolo(net: nn.Module, size: int, independent: bool = True) -> nn.Mo
     return plain
 
 
-def _after_one_more(inputs: int | list[int]) -> int | list[int]:
+def _after_one_more(inputs: Any) -> Any:
     """Where a layer's inputs come from, counted from the first layer or backwards, once one more comes first."""
-    return [_after_one_more(at) for at in inputs] if isinstance(inputs, list) else inputs + (inputs >= 0)  # type: ignore
+    return [_after_one_more(at) for at in inputs] if isinstance(inputs, list) else inputs + (inputs >= 0)
 
 
 def exported_shape(size: int) -> list[int]:
@@ -160,7 +160,7 @@ def exported_shape(size: int) -> list[int]:
     return [size, size * 3 // 2]
 
 
-def _in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
+def in_place_of(layer: nn.Module, new: nn.Module) -> nn.Module:
     """The new layer, with that by which their models find a layer's input."""
     for name in ("i", "f", "type", "np"):
         setattr(new, name, getattr(layer, name))

@@ -83,11 +83,11 @@ class MultiLabelPredictor(ClassificationPredictor):
             raise WorkbenchError(f"{self.args.model} is a single-label network; train it on a labels file first")
         if self.model.format == "pt":  # a checkpoint takes squares of any size, whatever it gives exports
             self.args.imgsz = int(np.min(self.args.imgsz))
-            if isinstance(net.model[0], nn.Upsample):  # it is for exports, and stays in the network that these are of
-                without = copy(net)
-                without._modules = net._modules | {"model": net.model[1:]}
+            if "square" in net.model._modules:  # it is for exports, and stays in the network that these are made of
+                as_shown, same = copy(net), models.in_place_of(net.model[0], nn.Identity())
+                as_shown._modules = net._modules | {"model": nn.Sequential(same, *net.model[1:])}
                 backend: Any = getattr(self.model, "backend", self.model)
-                backend.model = without
+                backend.model = as_shown
         super().setup_source(source)
         self.host_transforms = self.device_transform = None
         height, width = self.imgsz

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
-from helpers import Hostile, ultralytics_checkpoint
+from helpers import Hostile, blocks, ultralytics_checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.utils.checks import check_yaml
 
@@ -273,6 +273,13 @@ def test_for_a_plain_yolo_inputs_from_earlier_layers_are_still_theirs(tmp_path, 
         for seen in (wide, square):
             torch.testing.assert_close(plain(seen), torch.sigmoid(net(square)[1]))
             torch.testing.assert_close(for_plain_yolo(net, 32, independent=False).eval()(seen)[0], net(square)[0])
+        torch.save({"model": plain, "train_args": {"task": "classify", "imgsz": [32, 48]}}, tmp_path / "best.pt")
+        image = blocks((64, 64), 0)
+        image.save(tmp_path / "image.png")
+        model = MultiLabelYOLO(tmp_path / "best.pt")
+        said = model.predict(tmp_path / "image.png", imgsz=64, verbose=False)[0].probs.data
+        raw = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
+        torch.testing.assert_close(said, torch.sigmoid(net(raw)[1])[0])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 300])
